@@ -1,0 +1,1 @@
+"""Rewriting: patterns written as the subgraph they match, rules, their driver and their trace."""

@@ -1,0 +1,313 @@
+"""Patterns written as the subgraph that they match, and the rules that use them.
+
+A rule's `pattern` method is called once with a recorder and one variable per argument::
+
+    def pattern(self, op, x, weight, bias, factor):
+        return op.Mul(op.Conv(x, weight, optional(bias)), const(factor))
+
+Matching starts at the returned operation and walks up the operands. Commutative operations are
+tried in both orders. A variable binds one value, and where it stands twice, the same value.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from optc.ir import Kind, Value, ops
+from optc.rewrite.trace import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from optc.ir import Graph, Node, Tensor, Use
+    from optc.rewrite.driver import Builder
+
+
+@dataclass(frozen=True)
+class Variable:
+    """Matches any value and binds it by name; with `constant`, only a dense constant."""
+
+    name: str
+    constant: bool = False
+
+
+@dataclass(frozen=True)
+class OptionalOperand:
+    """Matches a left-out operand (the variable is then None), or what the inner pattern does."""
+
+    variable: Variable
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Matches the first output of an operation.
+
+    Attributes:
+        op_types: operator names that match.
+        operands: a pattern per operand; operands beyond these must be left out.
+        name: how the match names the node; default the first operator name.
+        domain: operator domain.
+    """
+
+    op_types: tuple[str, ...]
+    operands: tuple[Pattern, ...]
+    name: str
+    domain: str = ""
+
+    @property
+    def wanted(self) -> str:
+        """The operator names for messages."""
+        return " or ".join(self.op_types)
+
+
+Pattern: TypeAlias = Variable | OptionalOperand | Operation
+
+
+def const(variable: Pattern) -> Variable:
+    """The variable, but only for a dense constant."""
+    assert isinstance(variable, Variable)
+    return Variable(variable.name, constant=True)
+
+
+def optional(variable: Pattern) -> OptionalOperand:
+    """An operand that may be left out."""
+    assert isinstance(variable, Variable)
+    return OptionalOperand(variable)
+
+
+class Recorder:
+    """Turns ``op.Conv(x, w)`` into a pattern. ``op.any('A', 'B')(x)`` matches either operator."""
+
+    def __getattr__(self, op_type: str) -> _Recorded:
+        return _Recorded((op_type,))
+
+    def any(self, *op_types: str) -> _Recorded:
+        """A pattern for several operators of the same operands."""
+        return _Recorded(op_types)
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    op_types: tuple[str, ...]
+
+    def __call__(self, *operands: Pattern, name: str = "", domain: str = "") -> Operation:
+        return Operation(self.op_types, operands, name or self.op_types[0], domain)
+
+
+@dataclass
+class Match:
+    """A place where a pattern was found.
+
+    Attributes:
+        rule: name of the rule.
+        graph: the graph.
+        root: the node that the pattern ends at.
+        nodes: matched operations by name, the root first.
+        values: bound values by variable; None for an optional operand that is left out.
+    """
+
+    rule: str
+    graph: Graph
+    root: Node
+    nodes: dict[str, Node] = field(default_factory=dict)
+    values: dict[str, Value | None] = field(default_factory=dict)
+
+    def node(self, name: str) -> Node:
+        """A matched operation by its name in the pattern."""
+        return self.nodes[name]
+
+    def value(self, variable: str) -> Value:
+        """A bound value; ValueError when it was optional and is left out."""
+        value = self.values[variable]
+        if value is None:
+            raise ValueError(f"{variable} is left out")
+        return value
+
+    def tensor(self, variable: str) -> Tensor | None:
+        """The constant bound to a variable; None when left out or not constant."""
+        value = self.values[variable]
+        return None if value is None else value.constant
+
+    def array(self, variable: str) -> npt.NDArray[np.float64]:
+        """The constant bound to a variable, in float64: weight arithmetic is done in that."""
+        tensor = self.tensor(variable)
+        if tensor is None:
+            raise ValueError(f"{variable} is not constant")
+        return tensor.numpy().astype(np.float64)
+
+    def attribute(self, node: str, name: str) -> Any:
+        """An attribute of a matched operation, or its default in the graph's opset."""
+        return ops.attribute(self.graph, self.nodes[node], name)
+
+    def not_constant(self, *variables: str) -> str | None:
+        """The first of these variables that is bound to something not constant."""
+        for variable in variables:
+            value = self.values[variable]
+            if value is not None and value.constant is None:
+                return variable
+        return None
+
+    def other_use(self, name: str) -> Use | None:
+        """A use of an output of a matched operation outside the match, graph outputs included."""
+        inside = set(self.nodes.values())
+        for value in self.nodes[name].outputs:
+            for use in self.graph.uses(value) if value is not None else ():
+                if use.node not in inside:
+                    return use
+        return None
+
+    def shared(self, variable: str) -> Use | None:
+        """A use of a bound value outside the match."""
+        value = self.values[variable]
+        if value is None:
+            return None
+        inside = set(self.nodes.values())
+        return next((use for use in self.graph.uses(value) if use.node not in inside), None)
+
+    def refuse(self, reason: str) -> Refusal:
+        """A refusal of this match."""
+        return Refusal(self.rule, self.root.label, reason)
+
+    def refuse_use(self, name: str, use: Use) -> Refusal:
+        """The refusal for an output of a matched operation that something else uses."""
+        if use.node.kind is Kind.OUTPUT:
+            return self.refuse(f"{name} output is the graph output {use.node.name}")
+        if isinstance(use.key, str):
+            return self.refuse(f"{name} output is captured by a subgraph of {use.node.label}")
+        return self.refuse(f"{name} output also feeds {use.node.label}")
+
+
+class Rule:
+    """Pattern, check and rewrite. A subclass `ConvBatchnorm` is the rule ``conv-batchnorm``."""
+
+    def __init__(self) -> None:
+        self.name = re.sub(r"(?<!^)(?=[A-Z])", "-", type(self).__name__).lower()
+        variables = list(inspect.signature(self.pattern).parameters)[1:]
+        root = self.pattern(Recorder(), *(Variable(name) for name in variables))
+        assert isinstance(root, Operation), f"{self.name}: a pattern ends in an operation"
+        self.root = root
+        self.variables = tuple(variables)
+
+    def pattern(self, *args: Any, **kwargs: Any) -> Pattern:
+        """The subgraph to find, as ``pattern(self, op, x, weight, …)``.
+
+        Called once, with a recorder and a variable per further argument.
+        """
+        raise NotImplementedError
+
+    def check(self, match: Match) -> Refusal | None:
+        """Is the rewrite legal here? None means yes. Must not change anything."""
+        raise NotImplementedError
+
+    def rewrite(self, match: Match, build: Builder) -> Value | Sequence[Value]:
+        """Build the replacement; return what takes the place of the root's outputs."""
+        raise NotImplementedError
+
+
+@dataclass
+class NearMiss:
+    """The furthest that a failed match got: operations matched, and what was wrong there."""
+
+    depth: int = 0
+    reason: str = ""
+
+    def note(self, depth: int, reason: str) -> None:
+        """Keep this if it got further than what is kept."""
+        if depth > self.depth:
+            self.depth, self.reason = depth, reason
+
+
+_Bindings: TypeAlias = "tuple[dict[str, Node], dict[str, Value | None]]"
+
+
+def match_rule(rule: Rule, graph: Graph, root: Node) -> Match | NearMiss:
+    """The first match of a rule that ends at `root`, or how near it came."""
+    miss = NearMiss()
+    value = root.outputs[0] if root.outputs else None
+    if value is None:
+        return miss
+    start: _Bindings = ({}, {})
+    for nodes, values in _match(rule.root, graph, value, start, miss):
+        bound = {name: values.get(name) for name in rule.variables}
+        return Match(rule.name, graph, root, nodes, bound)
+    return miss
+
+
+def _match(
+    pattern: Pattern, graph: Graph, value: Value | None, bound: _Bindings, miss: NearMiss
+) -> Iterator[_Bindings]:
+    if isinstance(pattern, Operation):
+        if value is not None:
+            yield from _match_operation(pattern, graph, value, bound, miss)
+        return
+    if isinstance(pattern, OptionalOperand):
+        pattern, optional_ = pattern.variable, True
+    else:
+        optional_ = False
+    nodes, values = bound
+    if value is None and not optional_:
+        return
+    if pattern.constant and (value is None or value.constant is None):
+        where = "left out" if value is None else f"{value.name}, which is not constant"
+        miss.note(len(nodes), f"{pattern.name} is {where}")
+        return
+    if pattern.name in values and values[pattern.name] is not value:
+        miss.note(len(nodes), f"{pattern.name} is not one value")
+        return
+    yield nodes, {**values, pattern.name: value}
+
+
+def _match_operation(
+    pattern: Operation, graph: Graph, value: Value, bound: _Bindings, miss: NearMiss
+) -> Iterator[_Bindings]:
+    node = value.node
+    if not node.is_op(*pattern.op_types, domain=pattern.domain):
+        found = node.qualified_op if node.kind is Kind.OP else f"the {node.kind.value} {node.name}"
+        miss.note(len(bound[0]), f"expected {pattern.wanted}, found {found}")
+        return
+    if value.index != 0:
+        return
+    nodes, values = bound
+    if pattern.name in nodes and nodes[pattern.name] is not node:
+        return
+    operands = graph.operands(node)
+    extra = [operand for operand in operands[len(pattern.operands) :] if operand is not None]
+    if extra:
+        miss.note(len(nodes) + 1, f"{node.label} has more operands than the pattern")
+        return
+    padded = operands[: len(pattern.operands)]
+    padded += (None,) * (len(pattern.operands) - len(padded))
+    here: _Bindings = ({**nodes, pattern.name: node}, values)
+    yield from _match_all(pattern.operands, graph, padded, here, miss)
+    if (
+        len(padded) == 2
+        and ops.info(node).has(ops.Trait.COMMUTATIVE)
+        and padded[0] is not padded[1]
+    ):
+        yield from _match_all(pattern.operands, graph, padded[::-1], here, miss)
+
+
+def _match_all(
+    patterns: Sequence[Pattern],
+    graph: Graph,
+    values: Sequence[Value | None],
+    bound: _Bindings,
+    miss: NearMiss,
+) -> Iterator[_Bindings]:
+    if not patterns:
+        yield bound
+        return
+    for state in _match(patterns[0], graph, values[0], bound, miss):
+        yield from _match_all(patterns[1:], graph, values[1:], state, miss)
+
+
+def as_values(result: Value | Sequence[Value]) -> tuple[Value, ...]:
+    """What a rewrite returned, as a tuple."""
+    return (result,) if isinstance(result, Value) else tuple(result)

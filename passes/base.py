@@ -1,0 +1,89 @@
+"""What every pass is: options, requirements, and `apply` on a graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from optc.rewrite.driver import apply_rules
+from optc.rewrite.trace import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from optc.ir import Graph
+    from optc.rewrite.pattern import Rule
+    from optc.rewrite.trace import Refusal
+
+
+class PassOptions(BaseModel):
+    """Base of the typed options of a pass: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """What a pass may know beside the graph and its options.
+
+    Attributes:
+        target: name of the CPU target, e.g. ``cascadelake``.
+        runtime: name of the runtime that will execute the model, e.g. ``onnxruntime``.
+    """
+
+    target: str = "cascadelake"
+    runtime: str = "onnxruntime"
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What one run of a pass did.
+
+    Attributes:
+        changed: whether the graph is different now; a promise that tests hold every pass to.
+        counts: how often each rule applied, by rule name; only rules that applied.
+        refusals: matches that were not legal to rewrite, and the nearest miss of each rule.
+    """
+
+    changed: bool
+    counts: Mapping[str, int] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+
+
+class Pass:
+    """One step of the pipeline.
+
+    Subclasses set `name`, and `Options` when they have any, and implement `apply`. A pass is a
+    function of graph, options and context only, changes the graph only through its mutators, and
+    does not verify: the pipeline does.
+
+    Attributes:
+        name: kebab-case name in recipes; the class is the same in CamelCase.
+        Options: the pydantic model of the step's options.
+        requires: capabilities (see `optc.targets`) that target and runtime must have.
+    """
+
+    name: ClassVar[str]
+    Options: ClassVar[type[PassOptions]] = PassOptions
+    requires: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, options: PassOptions | None = None) -> None:
+        self.options = options if options is not None else self.Options()
+
+    def apply(self, graph: Graph, context: PassContext) -> PassResult:
+        """Rewrite `graph` in place and say what was done and what was refused."""
+        raise NotImplementedError
+
+
+class RewritePass(Pass):
+    """A pass that is a set of pattern / check / rewrite rules, applied until none applies."""
+
+    rules: ClassVar[tuple[Rule, ...]]
+
+    def apply(self, graph: Graph, context: PassContext) -> PassResult:
+        """Apply the rules to the graph and all its subgraphs, to a fixed point."""
+        trace = Trace(self.name)
+        changed = apply_rules(graph, self.rules, trace)
+        return PassResult(changed, trace.counts, trace.refusals)
