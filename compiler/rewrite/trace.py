@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from optc.ir import Node
 
 
@@ -79,3 +81,43 @@ class Trace:
 
 def _order(refusal: Refusal) -> tuple[str, str, str]:
     return (refusal.rule, refusal.node, refusal.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """What one step of a pipeline did.
+
+    Attributes:
+        name: name of the pass.
+        changed: whether the graph is different after it.
+        counts: how often each rule applied.
+        refusals: what it refused, and its nearest misses.
+        nodes_before: operations before, subgraphs included.
+        nodes_after: operations after.
+        seconds: wall time of the pass itself; never written into the output folder.
+        skipped: why the step did not run (its `when` does not hold); empty when it ran.
+    """
+
+    name: str
+    changed: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+    nodes_before: int = 0
+    nodes_after: int = 0
+    seconds: float = 0.0
+    skipped: str = ""
+
+    def to_dict(self) -> dict[str, object]:
+        """The record as data, without the time: equal runs give equal data."""
+        if self.skipped:
+            return {"pass": self.name, "skipped": self.skipped}
+        return {
+            "pass": self.name,
+            "changed": self.changed,
+            "nodes": [self.nodes_before, self.nodes_after],
+            "counts": dict(sorted(self.counts.items())),
+            "refusals": [
+                {"rule": r.rule, "node": r.node, "reason": r.reason, "near_miss": r.miss}
+                for r in self.refusals
+            ],
+        }

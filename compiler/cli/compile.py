@@ -1,0 +1,114 @@
+"""`optc compile`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from optc.cli.console import (
+    JsonOption,
+    RecipeArgument,
+    SetOption,
+    TargetOption,
+    progress,
+    say,
+    say_json,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from optc.driver import CompileResult
+    from optc.rewrite.trace import StepRecord
+
+
+def run(
+    recipe: RecipeArgument,
+    target: TargetOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Output folder instead of the recipe's.")
+    ] = None,
+    set_: SetOption = None,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Do not compare the result with the source model.")
+    ] = False,
+    dump_dir: Annotated[
+        Path | None,
+        typer.Option("--dump-dir", help="Write the canonical text after each pass to this folder."),
+    ] = None,
+    depfile: Annotated[
+        Path | None,
+        typer.Option("--depfile", help="Write a make rule that names every file that was read."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Compile a recipe: optimized model, launch config and report for each target.
+
+    Example: optc compile recipe.yaml --target spr --set launch.batch=4
+    """
+    from optc.driver import compile as compile_recipe
+
+    with progress(quiet=json) as report:
+        result = compile_recipe(
+            recipe,
+            targets=target,
+            output=output,
+            verify=not no_verify,
+            progress=report,
+            overrides=set_ or [],
+            dump_dir=dump_dir,
+        )
+    if depfile is not None:
+        write_depfile(depfile, result)
+    if json:
+        say_json(result.to_dict())
+    else:
+        show(result)
+    if result.missed:
+        raise result.missed
+
+
+def write_depfile(path: Path, result: CompileResult) -> None:
+    """Write a make rule: the manifest depends on every file that was read."""
+    escape = lambda file: str(file).replace("\\", "\\\\").replace(" ", "\\ ").replace("$", "$$")  # noqa: E731 - one use, one place
+    sources = " \\\n  ".join(escape(file) for file in result.inputs)
+    path.write_text(f"{escape(result.output / 'manifest.json')}: {sources}\n", encoding="utf-8")
+
+
+def show(result: CompileResult) -> None:
+    """Print what was done, how exact and how accurate the result is, and where it lies."""
+    for message in result.warnings:
+        warn(message)
+    say(f"{result.name}: {result.model.name} for {', '.join(result.artifacts)} on {result.runtime}")
+    shown: set[tuple[StepRecord, ...]] = set()
+    for name, artifact in result.artifacts.items():
+        if artifact.steps in shown:
+            continue
+        shown.add(artifact.steps)
+        if len({a.steps for a in result.artifacts.values()}) > 1:
+            say(f"  {name}:")
+        _show_steps(artifact.steps)
+        if artifact.verification is not None:
+            for line in artifact.verification.lines():
+                say(f"  {line}")
+        else:
+            say("  not verified (--no-verify)")
+    state = "written to" if not result.missed or result.kept else "not written:"
+    say(f"{state} {result.output} in {result.seconds['total']:.1f} s")
+
+
+def _show_steps(steps: tuple[StepRecord, ...]) -> None:
+    first = next((s for s in steps if not s.skipped), None)
+    last = next((s for s in reversed(steps) if not s.skipped), None)
+    for step in steps:
+        if step.skipped:
+            say(f"  {step.name:<20} skipped: {step.skipped}")
+        elif step.counts:
+            done = ", ".join(f"{rule} {count}" for rule, count in sorted(step.counts.items()))
+            say(f"  {step.name:<20} {step.nodes_before:>5} → {step.nodes_after:<5} {done}")
+    refused = sum(1 for step in steps for refusal in step.refusals if not refusal.miss)
+    if first is not None and last is not None:
+        say(f"  {first.nodes_before} → {last.nodes_after} operations")
+    if refused:
+        say(f"  {refused} rewrites refused; optc plan shows each with its reason")

@@ -1,0 +1,85 @@
+"""`optc init`: a starting recipe for a model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from optc.cli.console import ModelArgument, say
+from optc.errors import OutputError
+
+if TYPE_CHECKING:
+    from optc.ir import Graph
+
+
+def run(
+    model: ModelArgument,
+    recipe: Annotated[
+        Path, typer.Option("--recipe", "-o", help="Where to write the recipe.")
+    ] = Path("recipe.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing recipe.")] = False,
+) -> None:
+    """Write a starting recipe for a model.
+
+    Example: optc init model.onnx && optc compile recipe.yaml
+    """
+    from optc.frontend.onnx import load_model
+
+    graph = load_model(model)
+    if recipe.exists() and not force:
+        raise OutputError(
+            "recipe-exists",
+            "the recipe exists already",
+            location=str(recipe),
+            hint="give another name with --recipe, or overwrite it with --force",
+        )
+    relative = os.path.relpath(model.absolute(), recipe.absolute().parent)
+    try:
+        recipe.write_text(starting_recipe(graph, Path(relative).as_posix()), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            "output-unwritable", f"cannot write: {error.strerror}", location=str(recipe)
+        ) from error
+    say(f"wrote {recipe}; next: optc compile {recipe}")
+
+
+def starting_recipe(graph: Graph, model: str) -> str:
+    """The text of a recipe that compiles `graph`, with what a user adds next as comments."""
+    import json
+
+    name = Path(model).stem
+    lines = [
+        "schema_version: 1",
+        f"name: {json.dumps(name)}",
+        f"model: {json.dumps(model, ensure_ascii=False)}",
+    ]
+    dynamic = [
+        f"#   {json.dumps(value.name)}: {{shape: {_shape(value.type)}}}"
+        for value in graph.inputs
+        if _shape(value.type) and not getattr(value.type, "is_static", True)
+    ]
+    if dynamic:
+        lines += ["# Fix dynamic dimensions here when the service uses one size only:", "# inputs:"]
+        lines += dynamic
+    lines += [
+        "targets: [cascadelake]        # what there is: optc targets",
+        "runtime: onnxruntime",
+        "# Labelled or real data makes verification meaningful; without it inputs are made up:",
+        "# data:",
+        "#   validation: {path: data.npz}   # keys are input names, one sample per leading row",
+        "# accuracy: {metric: cosine, min: 0.999}",
+        "pipeline: {preset: fp32}",
+        f"output: {json.dumps('build/' + name)}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _shape(kind: object) -> str:
+    from optc.ir import TensorType
+
+    if not isinstance(kind, TensorType) or kind.shape is None:
+        return ""
+    return "[" + ", ".join(str(d) if isinstance(d, int) else "1" for d in kind.shape) + "]"

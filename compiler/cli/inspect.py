@@ -1,0 +1,88 @@
+"""`optc inspect`: what a model is made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from optc.cli.console import JsonOption, ModelArgument, say, say_json
+
+if TYPE_CHECKING:
+    from optc.ir import Graph
+
+
+def run(
+    model: ModelArgument,
+    text: Annotated[
+        bool, typer.Option("--text", help="Print the canonical text of the graph.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show inputs, outputs, operators, precisions and weights of a model.
+
+    Example: optc inspect model.onnx --text
+    """
+    from optc.frontend.onnx import load_model
+
+    graph = load_model(model)
+    if text:
+        from optc.ir.text import print_graph
+
+        say(print_graph(graph).rstrip())
+        return
+    facts = describe(graph)
+    if json:
+        say_json(facts)
+    else:
+        _show(facts)
+
+
+def describe(graph: Graph) -> dict[str, object]:
+    """What `inspect` tells about a graph, as data."""
+    from optc.emit.report import op_counts, precision_counts
+
+    tensors = [
+        value.constant
+        for nested in graph.walk()
+        for value in nested.constants()
+        if value.constant is not None
+    ]
+    totals: dict[str, int] = {}
+    for row in precision_counts(graph).values():
+        for kind, count in row.items():
+            totals[kind] = totals.get(kind, 0) + count
+    return {
+        "opsets": dict(sorted(graph.opsets.items())),
+        "ir_version": graph.model.ir_version,
+        "inputs": {value.name: str(value.type or "?") for value in graph.inputs},
+        "outputs": {node.name: _output_type(graph, node) for node in graph.outputs},
+        "operations": op_counts(graph),
+        "precision": dict(sorted(totals.items())),
+        "constants": len(tensors),
+        "constant_bytes": sum(tensor.nbytes for tensor in tensors),
+        "functions": sorted(
+            f"{domain}::{name}" for domain, name, _ in graph.model.functions
+        ),
+    }
+
+
+def _output_type(graph: Graph, node: object) -> str:
+    from optc.ir import Node
+
+    assert isinstance(node, Node)
+    value = graph.operand(node, 0)
+    return str(node.declared or (value.type if value is not None else None) or "?")
+
+
+def _show(facts: dict[str, object]) -> None:
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            say(f"{key.replace('_', ' ')}:")
+            for name, item in value.items():
+                say(f"  {name or 'ai.onnx'}: {item}")
+        elif isinstance(value, list):
+            if value:
+                say(f"{key}: {', '.join(map(str, value))}")
+        else:
+            say(f"{key.replace('_', ' ')}: {value}")
