@@ -1,0 +1,97 @@
+"""Answers about targets and runtimes together: what is available, what is missing, who has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from optc.errors import TargetError, did_you_mean
+from optc.targets.capabilities import TABLE
+from optc.targets.loading import RUNTIME_NAMES, shipped_runtime, shipped_targets
+
+if TYPE_CHECKING:
+    from optc.targets.model import Target
+    from optc.targets.runtimes import Runtime
+
+
+@dataclass(frozen=True)
+class MissingCapability:
+    """Why a capability is not available, in words for the user.
+
+    Attributes:
+        capability: what was asked for, e.g. ``bf16``.
+        lacks_it: whether the target or the runtime is the cause.
+        message: what is missing, and the evidence.
+        hint: who has it and what to write instead.
+    """
+
+    capability: str
+    lacks_it: Literal["target", "runtime"]
+    message: str
+    hint: str
+
+
+def available_capabilities(target: Target, runtime: Runtime) -> frozenset[str]:
+    """What artefacts for `target` can use under `runtime`: this is what `when:` asks."""
+    return frozenset(name for name in target.capabilities if runtime.uses(name))
+
+
+def targets_with(capability: str) -> tuple[str, ...]:
+    """Names of the shipped targets that have a capability."""
+    return tuple(target.id for target in shipped_targets() if capability in target.capabilities)
+
+
+def runtimes_with(capability: str) -> tuple[str, ...]:
+    """Names of the shipped runtimes that can use a capability."""
+    return tuple(name for name in RUNTIME_NAMES if shipped_runtime(name).uses(capability))
+
+
+def missing_capability(
+    capability: str, target: Target, runtime: Runtime
+) -> MissingCapability | None:
+    """None when `target` with `runtime` has the capability, else why not and what to do.
+
+    Raises:
+        TargetError: there is no such capability.
+    """
+    if capability not in TABLE:
+        raise TargetError(
+            "capability-unknown",
+            f"there is no capability '{capability}'; known: {', '.join(TABLE)}",
+            hint=did_you_mean(capability, TABLE),
+        )
+    if capability not in target.capabilities:
+        return _target_lacks(capability, target)
+    if not runtime.uses(capability):
+        return _runtime_lacks(capability, runtime)
+    return None
+
+
+def _target_lacks(capability: str, target: Target) -> MissingCapability:
+    """The answer when the CPU does not have it."""
+    entry = TABLE[capability]
+    owners = ", ".join(targets_with(capability)) or "no target"
+    return MissingCapability(
+        capability,
+        "target",
+        f"{target.id} lacks {capability}: {entry.description} (CPU flags {entry.wanted()})",
+        f"targets with {capability}: {owners}. To skip the step on the others, "
+        f"write `when: {capability}`",
+    )
+
+
+def _runtime_lacks(capability: str, runtime: Runtime) -> MissingCapability:
+    """The answer when the CPU has it and the runtime has no kernels for it."""
+    lines = []
+    evidence = []
+    for precision in TABLE[capability].serves:
+        support = runtime.precisions[precision]
+        evidence.append(f"{precision}: {support.computes.note or support.computes.source}")
+        lines.append(str(support.instead))
+    owners = ", ".join(runtimes_with(capability)) or "none"
+    return MissingCapability(
+        capability,
+        "runtime",
+        f"{runtime.id} does not use {capability} ({'; '.join(evidence)})",
+        f"runtimes that use {capability}: {owners}. Or: {'; '.join(lines)}",
+    )
