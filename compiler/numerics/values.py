@@ -1,0 +1,96 @@
+"""Runtime values: what goes into a model and what comes out of it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from optc.ir.tensor import SparseTensor, Tensor
+from optc.ir.types import DType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+Array: TypeAlias = npt.NDArray[Any]
+"""A tensor. Small floats and integers below 8 bits are ml_dtypes arrays, one element per item;
+strings are object arrays of `str`."""
+
+Value: TypeAlias = "Array | np.generic | list[Value] | dict[Any, Value] | float | str | None"
+"""A tensor, a sequence (list), a map (dict with int, float or str items), an absent optional;
+a numpy scalar counts as a tensor without dimensions."""
+
+Datum: TypeAlias = "Tensor | SparseTensor | tuple[Datum, ...] | dict[int | bytes, Datum] | None"
+"""A value as the ONNX frontend reads it from a file."""
+
+Feeds: TypeAlias = "dict[str, Value]"
+"""One set of inputs, or of outputs, by name."""
+
+
+def is_floating(array: Array) -> bool:
+    """True for real floating-point elements of any width, ml_dtypes included."""
+    # ml_dtypes registers its types with kind V; numpy casts them all to float64 without loss.
+    if array.dtype.kind == "f":
+        return True
+    return array.dtype.isbuiltin == 2 and "float" in array.dtype.name
+
+
+def is_small_integer(array: Array) -> bool:
+    """True for the ml_dtypes integers of 2 and 4 bits."""
+    return array.dtype.isbuiltin == 2 and "int" in array.dtype.name
+
+
+def native(array: Array) -> Array:
+    """`array` in row-major order and native byte order; zero dimensions stay zero dimensions."""
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return np.asarray(array, order="C")
+
+
+def from_datum(datum: Datum) -> Value:
+    """A value from what the ONNX frontend reads; a sparse tensor is made dense."""
+    match datum:
+        case Tensor():
+            return _strings(datum) if datum.dtype is DType.STRING else datum.numpy()
+        case SparseTensor():
+            return _dense(datum)
+        case tuple():
+            return [from_datum(item) for item in datum]
+        case dict():
+            return {_key(key): from_datum(item) for key, item in datum.items()}
+        case _:
+            return None
+
+
+def _strings(tensor: Tensor) -> Array:
+    array = np.empty(tensor.elements, dtype=object)
+    array[:] = [item.decode() for item in tensor.strings]
+    return array.reshape(tensor.shape)
+
+
+def _dense(sparse: SparseTensor) -> Array:
+    values, indices = sparse.values.numpy(), sparse.indices.numpy()
+    dense = np.zeros(sparse.shape, dtype=values.dtype)
+    where = np.unravel_index(indices, sparse.shape) if indices.ndim == 1 else tuple(indices.T)
+    dense[where] = values
+    return dense
+
+
+def _key(key: int | bytes) -> int | str:
+    return key.decode() if isinstance(key, bytes) else key
+
+
+def json_number(value: float) -> float | str:
+    """`value` as JSON can hold it: infinities and NaN become ``"inf"``, ``"-inf"``, ``"nan"``."""
+    return value if math.isfinite(value) else str(float(value))
+
+
+def float_tensors(outputs: Mapping[str, Value]) -> Iterator[tuple[str, Array]]:
+    """All floating-point tensors among the outputs; elements of sequences as ``name[i]``."""
+    for name, value in outputs.items():
+        if isinstance(value, list):
+            yield from float_tensors({f"{name}[{i}]": item for i, item in enumerate(value)})
+        elif isinstance(value, np.ndarray) and is_floating(value):
+            yield name, value
