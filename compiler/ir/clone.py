@@ -96,4 +96,6 @@ def _clone_attribute(attribute: Attr, parent: Graph) -> Attr:
 
 def _carry(old: Value, new: Value) -> Value:
     new.doc, new.metadata = old.doc, old.metadata
+    new.node.doc, new.node.metadata = old.node.doc, old.node.metadata
+    new.node.sparse = old.node.sparse  # also the default of an input
     return new

@@ -7,186 +7,23 @@ changes go through the mutators here, which check first and change afterwards.
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-import networkx as nx
-
-from optc.ir.model import ModelInfo
-from optc.ir.nodes import Kind, Node, Use, Value
+from optc.ir.nodes import Kind, Node, Value
+from optc.ir.reading import GraphReading
 from optc.ir.tensor import SparseTensor
 from optc.ir.types import SparseTensorType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from optc.ir.nodes import Attr, Origin
     from optc.ir.tensor import Tensor
     from optc.ir.types import Type
 
-_Adjacency: TypeAlias = "Mapping[Node, Mapping[Node, Mapping[int | str, dict[str, Value]]]]"
 
-
-class Graph:
-    """A graph, or a subgraph of a control-flow operation.
-
-    Attributes:
-        name: graph name.
-        doc: doc string.
-        metadata: metadata_props of the graph.
-        opaque: protobuf fields carried without reading, by field name.
-        model: what the model carries; subgraphs share their root's.
-        parent: the graph that holds the operation that owns this subgraph, or None.
-    """
-
-    def __init__(
-        self,
-        name: str = "",
-        opsets: Mapping[str, int] | None = None,
-        *,
-        parent: Graph | None = None,
-        model: ModelInfo | None = None,
-    ) -> None:
-        self.name = name
-        self.doc = ""
-        self.metadata: dict[str, str] = {}
-        self.opaque: dict[str, tuple[bytes, ...]] = {}
-        self.parent = parent
-        self.model: ModelInfo = parent.model if parent else model or ModelInfo()
-        self._opsets: dict[str, int] = dict(opsets or {})
-        self._g: nx.MultiDiGraph[Node] = nx.MultiDiGraph()
-        # The same dictionaries without networkx's views, which cost three times as much to read.
-        self._succ: _Adjacency = self._g._succ  # type: ignore[attr-defined] # not in the stubs
-        self._pred: _Adjacency = self._g._pred  # type: ignore[attr-defined] # not in the stubs
-        self._values: dict[str, Value] = {}
-        self._inputs: list[Node] = []
-        self._outputs: list[Node] = []
-        # Names of all scopes below the root: a new name must not shadow or be shadowed.
-        self._taken: Counter[str] = parent._taken if parent else Counter()
-        self._suffix: dict[str, int] = parent._suffix if parent else {}
-        self._version = 0
-        self._order: tuple[int, tuple[Node, ...]] = (-1, ())
-
-    # ---- reading -------------------------------------------------------------------------------
-
-    @property
-    def root(self) -> Graph:
-        """The main graph (or function body) that this graph is nested in."""
-        return self if self.parent is None else self.parent.root
-
-    @property
-    def opsets(self) -> Mapping[str, int]:
-        """Opset version by domain; ONNX's own domain is the empty string."""
-        return self.root._opsets
-
-    @property
-    def opset(self) -> int:
-        """Version of ONNX's own operator set; 0 when the model does not import it."""
-        return self.root._opsets.get("", 0)
-
-    @property
-    def inputs(self) -> tuple[Value, ...]:
-        """Graph inputs, in order."""
-        return tuple(node.output for node in self._inputs)
-
-    @property
-    def outputs(self) -> tuple[Node, ...]:
-        """Output nodes, in order; `operand(node, 0)` is the value."""
-        return tuple(self._outputs)
-
-    def __len__(self) -> int:
-        return sum(1 for node in self._g if node.kind is Kind.OP)
-
-    def __contains__(self, node: object) -> bool:
-        return node in self._g
-
-    def nodes(self, *kinds: Kind) -> Iterator[Node]:
-        """All nodes of these kinds (default: operations), in insertion order."""
-        wanted = kinds or (Kind.OP,)
-        return (node for node in tuple(self._g) if node.kind in wanted)
-
-    def constants(self) -> Iterator[Value]:
-        """All constants, dense and sparse, in insertion order."""
-        return (node.output for node in self.nodes(Kind.CONSTANT))
-
-    def ordered(self) -> tuple[Node, ...]:
-        """Operations in lexicographic topological order, by the name of their first output.
-
-        Raises:
-            ValueError: the graph has a cycle.
-        """
-        if self._order[0] != self._version:
-            try:
-                order = tuple(nx.lexicographical_topological_sort(self._g, key=_order_key))
-            except nx.NetworkXUnfeasible as error:
-                raise ValueError("the graph has a cycle") from error
-            self._order = (self._version, tuple(n for n in order if n.kind is Kind.OP))
-        return self._order[1]
-
-    def walk(self) -> Iterator[Graph]:
-        """This graph and all graphs nested in it, outer before inner."""
-        yield self
-        for node in self.ordered():
-            for _, graph in node.subgraphs():
-                yield from graph.walk()
-
-    def value(self, name: str) -> Value:
-        """The value of this name in this graph; KeyError when there is none."""
-        return self._values[name]
-
-    def has_value(self, name: str) -> bool:
-        """Whether this graph (not an enclosing one) has a value of this name."""
-        return name in self._values
-
-    def operands(self, node: Node) -> tuple[Value | None, ...]:
-        """Operands of a node by index; None where an optional one is left out."""
-        if node._operands is None:
-            slots: dict[int, Value] = {}
-            for edges in self._pred[node].values():
-                for key, data in edges.items():
-                    if isinstance(key, int):
-                        slots[key] = data["value"]
-            node._operands = tuple(slots.get(i) for i in range(max(slots, default=-1) + 1))
-        return node._operands
-
-    def operand(self, node: Node, index: int) -> Value | None:
-        """One operand, or None when it is left out."""
-        operands = self.operands(node)
-        return operands[index] if index < len(operands) else None
-
-    def captures(self, node: Node) -> dict[str, Value]:
-        """Values that the subgraphs of a node capture, by inner name, sorted."""
-        found = [
-            (key, data["value"])
-            for edges in self._pred[node].values()
-            for key, data in edges.items()
-            if isinstance(key, str)
-        ]
-        return dict(sorted(found, key=lambda item: item[0]))
-
-    def uses(self, value: Value) -> Iterator[Use]:
-        """All uses of a value: operands, captures by subgraphs, graph outputs."""
-        for consumer, edges in self._succ[value.node].items():
-            for key, data in edges.items():
-                if data["value"] is value:
-                    yield Use(consumer, key)
-
-    def only_use(self, value: Value) -> Use | None:
-        """The use of a value that has exactly one, else None. Stops at the second."""
-        found: Use | None = None
-        for use in self.uses(value):
-            if found is not None:
-                return None
-            found = use
-        return found
-
-    def is_used(self, value: Value) -> bool:
-        """Whether a value has any use."""
-        return next(self.uses(value), None) is not None
-
-    def is_output(self, value: Value) -> bool:
-        """Whether a value is a graph output."""
-        return any(use.node.kind is Kind.OUTPUT for use in self.uses(value))
+class Graph(GraphReading):
+    """A graph, or a subgraph of a control-flow operation: what `GraphReading` shows, mutable."""
 
     # ---- names ---------------------------------------------------------------------------------
 
@@ -367,6 +204,27 @@ class Graph:
         self._g.remove_node(node)
         self._version += 1
 
+    def drop_output(self, value: Value) -> None:
+        """Leave out an output of an operation that nothing uses; others keep their positions.
+
+        The caller knows that the operator lets this output be left out.
+
+        Raises:
+            ValueError: the value has a use, or is the only output of its node.
+        """
+        node = value.node
+        if node.kind is not Kind.OP or all(item in (None, value) for item in node.outputs):
+            raise ValueError(f"{value.name} is all that {node.label} produces")
+        if use := next(self.uses(value), None):
+            raise ValueError(f"{value.name} cannot go: {use.node.label} uses it")
+        outputs = [None if item is value else item for item in node.outputs]
+        while outputs[-1] is None:
+            outputs.pop()
+        node.outputs = tuple(outputs)
+        del self._values[value.name]
+        self._release(value.name)
+        self._version += 1
+
     def set_type(self, value: Value, type: Type | None) -> bool:
         """Record the type of a value. Returns whether that is news."""
         if value.type == type:
@@ -379,13 +237,22 @@ class Graph:
         node.attributes = dict(attributes)
 
     def rename(self, value: Value, name: str) -> None:
-        """Give a value another name, which must be free in this graph."""
+        """Give a value another name.
+
+        Raises:
+            ValueError: the name is taken in this graph, or the value is a captured one, whose name
+                is also the key of an edge in the enclosing graph.
+        """
         if value.name == name:
             return
+        if value.node.kind is Kind.CAPTURE:
+            raise ValueError(f"{value.name} is a captured value and keeps its name")
         self._check_free([name])
         del self._values[value.name]
         self._release(value.name)
         value.name = name
+        if value.node.kind is not Kind.OP:
+            value.node.name = name
         self._claim(value)
         self._version += 1
 
@@ -396,15 +263,11 @@ class Graph:
     def freeze_input(self, value: Value) -> Value:
         """Turn an input with a default into a constant; ValueError when it has no default."""
         node = value.node
-        if node.kind is not Kind.INPUT or node.tensor is None:
+        if node.kind is not Kind.INPUT or (node.tensor is None and node.sparse is None):
             raise ValueError(f"{value.name} is not an input with a default")
         self._inputs.remove(node)
         node.kind = Kind.CONSTANT
-        value.type = node.tensor.type
+        if node.tensor is not None:
+            value.type = node.tensor.type
         self._version += 1
         return value
-
-
-def _order_key(node: Node) -> str:
-    # Everything but operations is ready at once and does not take part in the order.
-    return node.key if node.kind is Kind.OP else ""

@@ -8,6 +8,7 @@ eight bits are packed, lowest bits first (ONNX IR specification, TensorProto.raw
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -40,21 +41,30 @@ class ExternalData:
         path: the file; already checked to lie inside the model's folder.
         offset: first byte.
         length: number of bytes.
+        stamp: identity of the file when it was checked; None to read whatever is there.
     """
 
     path: Path
     offset: int
     length: int
+    stamp: tuple[int, ...] | None = None
+
+    @classmethod
+    def whole(cls, path: Path) -> ExternalData:
+        """All of a file, as it is now; OSError when it cannot be read."""
+        status = path.stat()
+        return cls(path, 0, status.st_size, _stamp(status))
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes, a few megabytes at a time.
 
         Raises:
-            ModelError: the file is gone or shorter than it was.
+            ModelError: the file is gone, changed, or shorter than it was.
         """
         left = self.length
         try:
             with self.path.open("rb") as file:
+                self._check_unchanged(os.fstat(file.fileno()))
                 file.seek(self.offset)
                 while left:
                     chunk = file.read(min(left, _CHUNK))
@@ -73,6 +83,20 @@ class ExternalData:
                 location=str(self.path),
                 hint="export the model again, or copy the data file again",
             )
+
+    def _check_unchanged(self, status: os.stat_result) -> None:
+        # Overwritten weights (say, by saving a model over its source) would be read as garbage.
+        if self.stamp is not None and self.stamp != _stamp(status):
+            raise ModelError(
+                "external-data-changed",
+                "the file changed after the model was loaded",
+                location=str(self.path),
+                hint="load the model again",
+            )
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 class Tensor:
@@ -161,6 +185,11 @@ class Tensor:
         return self.nbytes <= _SMALL
 
     @property
+    def file(self) -> Path | None:
+        """The file that the bytes stay in; None when they are in memory."""
+        return self._data.path if isinstance(self._data, ExternalData) else None
+
+    @property
     def strings(self) -> tuple[bytes, ...]:
         """The elements of a string tensor, row-major."""
         assert isinstance(self._data, tuple)
@@ -187,7 +216,10 @@ class Tensor:
             array = np.empty(len(self._data), dtype=object)
             array[:] = self._data
         else:
-            array = _unpack(self.raw(), self.dtype, self.elements)
+            data = self.raw() if isinstance(self._data, ExternalData) else self._data
+            array = _unpack(data, self.dtype, self.elements)
+            if not array.flags.aligned:  # a view into the middle of a file
+                array = array.copy()
         array = array.reshape(self.shape)
         array.flags.writeable = False
         return array
@@ -246,7 +278,7 @@ def _pack(values: npt.NDArray[Any], dtype: DType) -> bytes:
     return np.packbits(bits.reshape(-1), bitorder="little").tobytes()
 
 
-def _unpack(raw: bytes, dtype: DType, count: int) -> npt.NDArray[Any]:
+def _unpack(raw: bytes | memoryview, dtype: DType, count: int) -> npt.NDArray[Any]:
     if dtype.bits >= 8:
         return np.frombuffer(raw, dtype.numpy)
     packed = np.frombuffer(raw, np.uint8)

@@ -1,0 +1,1 @@
+"""Writers of models: the road from the graph IR to files."""

@@ -1,0 +1,1 @@
+"""Readers of model files: the road from ONNX protobuf to the graph IR."""

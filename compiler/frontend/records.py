@@ -1,0 +1,190 @@
+"""NodeProtos unpacked into plain Python, and put into an order in which operands come first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from optc.frontend.types import read_type
+from optc.ir import Attr, AttrKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    import onnx
+
+    from optc.frontend.source import Source
+    from optc.frontend.tensors import TensorReader
+
+
+class GraphAttr(NamedTuple):
+    """An attribute that holds subgraphs, which are yet to be read."""
+
+    name: str
+    kind: AttrKind
+    doc: str
+    protos: tuple[onnx.GraphProto, ...]
+
+
+class Record(NamedTuple):
+    """One node, read once: field access on protobuf messages is what import time is made of.
+
+    Attributes:
+        proto: the message, for what is rarely set.
+        op_type: operator name.
+        domain: operator domain; ONNX's own is empty.
+        inputs: operand names; empty where one is left out.
+        outputs: names of outputs; empty where one is left out.
+        attributes: by name; subgraphs are None here.
+        graphs: the attributes that hold subgraphs.
+    """
+
+    proto: onnx.NodeProto
+    op_type: str
+    domain: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Attr | None]
+    graphs: tuple[GraphAttr, ...]
+
+    @property
+    def label(self) -> str:
+        """How messages name the node."""
+        name = self.proto.name or next((name for name in self.outputs if name), "")
+        return f"{self.op_type} {name!r}"
+
+
+_KINDS = {kind.value: kind for kind in AttrKind}
+_GRAPHS = (AttrKind.GRAPH.value, AttrKind.GRAPHS.value)
+
+
+class AttributeReader:
+    """Reads the attributes of the nodes of one model."""
+
+    def __init__(self, source: Source, tensors: TensorReader) -> None:
+        self._source = source
+        self._values: dict[int, Callable[[Any], Any]] = {
+            1: lambda a: a.f,
+            2: lambda a: a.i,
+            3: lambda a: a.s,
+            4: lambda a: tensors.dense(a.t),
+            6: lambda a: tuple(a.floats),
+            7: lambda a: tuple(a.ints),
+            8: lambda a: tuple(a.strings),
+            9: lambda a: tuple(tensors.dense(t) for t in a.tensors),
+            11: lambda a: tensors.sparse(a.sparse_tensor),
+            12: lambda a: tuple(tensors.sparse(t) for t in a.sparse_tensors),
+            13: lambda a: read_type(a.tp),
+            14: lambda a: tuple(read_type(t) for t in a.type_protos),
+        }
+
+    def read(self, proto: onnx.AttributeProto) -> Attr:
+        """One attribute that is not a graph.
+
+        Raises:
+            ModelError: it has no type, or one that this version does not know.
+        """
+        number = proto.type
+        if number not in _KINDS:
+            raise self._source.error(
+                "attribute-invalid",
+                f"attribute {proto.name!r} has type number {number}, which is none of ONNX",
+                "export the model again with IR version 2 or newer",
+            )
+        if proto.ref_attr_name:
+            return Attr(_KINDS[number], None, proto.ref_attr_name, proto.doc_string)
+        try:
+            value = self._values[number](proto)
+        except ValueError as error:
+            raise self._source.error(
+                "attribute-invalid", f"attribute {proto.name!r}: {error}"
+            ) from error
+        return Attr(_KINDS[number], value, doc=proto.doc_string)
+
+    def record(self, proto: onnx.NodeProto) -> Record:
+        """Unpack one node.
+
+        Raises:
+            ModelError: an attribute is not valid or given twice.
+        """
+        attributes: dict[str, Attr | None] = {}
+        graphs = []
+        for item in proto.attribute:
+            name = item.name
+            if name in attributes:
+                raise self._source.error(
+                    "attribute-invalid",
+                    f"node {proto.name or proto.op_type!r} has two attributes named {name!r}",
+                )
+            if item.type in _GRAPHS and not item.ref_attr_name:
+                parts = (item.g,) if item.type == AttrKind.GRAPH.value else tuple(item.graphs)
+                graphs.append(GraphAttr(name, _KINDS[item.type], item.doc_string, parts))
+                attributes[name] = None
+            else:
+                attributes[name] = self.read(item)
+        domain = proto.domain
+        return Record(
+            proto,
+            proto.op_type,
+            "" if domain == "ai.onnx" else domain,
+            tuple(proto.input),
+            tuple(proto.output),
+            attributes,
+            tuple(graphs),
+        )
+
+
+def in_order(records: list[Record]) -> list[Record] | None:
+    """The records with every operand before its use; None when there is a cycle.
+
+    ONNX demands this order. Models that break it exist and mean the same, so they are sorted;
+    a list that is in order comes back as it is.
+    """
+    pending = {name for record in records for name in record.outputs if name}
+    for record in records:
+        if not pending.isdisjoint(_needs(record)):
+            return _sorted(records)
+        pending.difference_update(record.outputs)
+    return records
+
+
+def _sorted(records: list[Record]) -> list[Record] | None:
+    producer = {name: i for i, record in enumerate(records) for name in record.outputs if name}
+    waiting: list[set[int]] = []
+    users: list[list[int]] = [[] for _ in records]
+    for i, record in enumerate(records):
+        needed = {producer[name] for name in _needs(record) if name in producer}
+        waiting.append(needed)
+        for other in sorted(needed):
+            users[other].append(i)
+    ready = [i for i, needed in enumerate(waiting) if not needed]
+    order: list[Record] = []
+    for i in ready:  # grows while it is walked
+        order.append(records[i])
+        for user in users[i]:
+            waiting[user].discard(i)
+            if not waiting[user]:
+                ready.append(user)
+    return order if len(order) == len(records) else None
+
+
+def _needs(record: Record) -> Iterable[str]:
+    if not record.graphs:
+        return record.inputs
+    free = (name for item in record.graphs for part in item.protos for name in _free(part))
+    return (*record.inputs, *free)
+
+
+def _free(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names that a subgraph uses and does not define; some may be named more than once."""
+    own = {info.name for info in graph.input}
+    own.update(tensor.name for tensor in graph.initializer)
+    own.update(tensor.values.name for tensor in graph.sparse_initializer)
+    used: dict[str, None] = {}
+    for node in graph.node:
+        own.update(node.output)
+        used.update(dict.fromkeys(node.input))
+        for item in node.attribute:
+            parts = (item.g,) if item.HasField("g") else item.graphs
+            used.update((name, None) for part in parts for name in _free(part))
+    used.update((info.name, None) for info in graph.output)
+    return (name for name in used if name and name not in own)
