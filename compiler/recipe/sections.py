@@ -1,0 +1,250 @@
+"""The parts of a recipe below its top level."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+
+from optc.ir import Shape
+from optc.numerics.metrics import find_metric
+from optc.recipe.fields import FilePath, OneOf, Section, flaw, metric_names
+
+
+def _bounds_in_order(dim: str) -> str:
+    low, high = _bounds(dim)
+    if low is not None and high is not None and low > high:
+        raise flaw("wrong-value", f"'{dim}' begins above its end")
+    return dim
+
+
+Dim = (
+    Annotated[int, Field(ge=0)]
+    | Annotated[
+        str,
+        Field(
+            pattern=r"^(\?|[A-Za-z_][A-Za-z0-9_.]*|[0-9]{1,9}\.\.[0-9]{1,9})$",
+            examples=["?", "N", "1..8"],
+        ),
+        AfterValidator(_bounds_in_order),
+    ]
+)
+"""A size; or `?`, a name, or bounds `1..8` for a dimension that stays dynamic."""
+
+Split = Annotated[str, Field(min_length=1, pattern="^[^:]+$")]
+
+
+class ModelSource(Section):
+    """The model to compile."""
+
+    path: FilePath = Field(description="the ONNX file")
+    sha256: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description="digest of the file in lower-case hexadecimal; another file is then an error",
+    )
+
+
+class InputSpec(Section):
+    """What is known about one input of the model."""
+
+    shape: tuple[Dim, ...] | None = Field(
+        default=None,
+        description="one entry per dimension: a size fixes it; '?', a name, or bounds such as 1..8 "
+        "leave it dynamic",
+    )
+    range: tuple[float, float] | None = Field(
+        default=None, description="least and greatest value, both included, of seeded inputs"
+    )
+
+    @field_validator("range")
+    @classmethod
+    def _range_in_order(cls, range: tuple[float, float] | None) -> tuple[float, float] | None:
+        if range and range[0] > range[1]:
+            raise flaw("wrong-value", f"the range {list(range)} begins above its end")
+        return range
+
+    @property
+    def dims(self) -> Shape | None:
+        """The shape with sizes and names; None for a dimension that stays as the model has it."""
+        if self.shape is None:
+            return None
+        return tuple(None if _is_open(dim) else dim for dim in self.shape)
+
+    @property
+    def smallest(self) -> Shape | None:
+        """The shape with bounded dimensions at their lower bound; `?` is None, names stay."""
+        return None if self.shape is None else tuple(_at_bound(dim, 0) for dim in self.shape)
+
+    @property
+    def largest(self) -> Shape | None:
+        """The shape with bounded dimensions at their upper bound; `?` is None, names stay."""
+        return None if self.shape is None else tuple(_at_bound(dim, 1) for dim in self.shape)
+
+
+class CalibrationData(Section):
+    """Inputs that statistics are taken from."""
+
+    path: FilePath = Field(
+        description="an .npz or .npy file, a folder of them, or a folder of test_data_set_* folders"
+    )
+    split: Split | None = Field(
+        default=None, description="which split of an .npz file: its keys are then `<split>:<input>`"
+    )
+    samples: int | None = Field(
+        default=None,
+        ge=1,
+        description="how many samples to use, from the first on; all when left out",
+    )
+
+
+class ValidationData(CalibrationData):
+    """Inputs that the result is judged on, disjoint from those of the calibration."""
+
+    labels: str | None = Field(
+        default=None,
+        min_length=1,
+        description="key of the labels in the .npz file, for top1 and top5",
+    )
+
+
+class Data(Section):
+    """Real inputs of the model."""
+
+    calibration: CalibrationData | None = Field(
+        default=None, description="inputs that quantization takes its ranges from"
+    )
+    validation: ValidationData | None = Field(
+        default=None, description="inputs for verification and accuracy; seeded ones when left out"
+    )
+
+
+def _available_format(name: object) -> object:
+    if name == "openvino":
+        raise flaw(
+            "emit-format-unavailable",
+            "format 'openvino' is not available in this version; allowed: onnx",
+            hint="write format: onnx with runtime: openvino; OpenVINO reads ONNX files",
+        )
+    return name
+
+
+class Emit(Section):
+    """Form of the emitted model."""
+
+    format: Annotated[Literal["onnx"], BeforeValidator(_available_format)] = Field(
+        default="onnx", description="file format"
+    )
+    opset: int | None = Field(
+        default=None, ge=7, description="ONNX opset; when left out, the lowest that the graph needs"
+    )
+    external_data: Literal["auto", "always", "never"] = Field(
+        default="auto", description="weights in a file of their own; auto: when the model is large"
+    )
+
+    @field_validator("opset")
+    @classmethod
+    def _known_opset(cls, opset: int | None) -> int | None:
+        if opset is not None:
+            from onnx.defs import onnx_opset_version
+
+            if opset > (newest := onnx_opset_version()):
+                message = f"opset {opset} is newer than the onnx package; allowed: 7 to {newest}"
+                raise flaw("wrong-value", message)
+        return opset
+
+
+class Goal(Section):
+    """What the result has to reach: `min` of a metric that is better when higher, else `max`."""
+
+    metric: Annotated[str, OneOf("metric", metric_names)] = Field(
+        description="how the result is compared with the source model, or with the labels"
+    )
+    min: float | None = Field(default=None, description="least acceptable value")
+    max: float | None = Field(default=None, description="greatest acceptable value")
+    on_miss: Literal["fail", "keep"] = Field(
+        default="fail",
+        description="fail: no output, exit code 4; keep: the output stays, with a warning",
+    )
+
+    @model_validator(mode="after")
+    def _limit_on_the_right_side(self) -> Self:
+        higher = self.higher_is_better
+        key, other, way = ("min", "max", "higher") if higher else ("max", "min", "lower")
+        if getattr(self, other) is not None:
+            message = f"'{self.metric}' is better when {way}: its goal is '{key}', not '{other}'"
+            raise flaw("goal-direction", message, at=[other], hint=f"write {key}: …")
+        if getattr(self, key) is None:
+            message = f"missing key '{key}': '{self.metric}' is better when {way}"
+            raise flaw("missing-key", message, hint=f"write {key}: …")
+        return self
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether greater values of the metric are better."""
+        return find_metric(self.metric).better == "higher"
+
+    @property
+    def limit(self) -> float:
+        """The value to reach: `min` or `max`."""
+        limit = self.min if self.min is not None else self.max
+        assert limit is not None
+        return limit
+
+    def met(self, value: float) -> bool:
+        """Whether `value` of the metric reaches the goal; NaN never does."""
+        return find_metric(self.metric).meets(value, self.limit)
+
+
+class Verify(Section):
+    """The comparison of the result with the source model that every compile makes."""
+
+    enabled: bool = Field(default=True, description="false: do not compare")
+    samples: int = Field(default=4, ge=1, description="samples to compare on")
+    seed: int = Field(
+        default=0, ge=0, description="seed of the inputs when there is no validation data"
+    )
+    rtol: float | None = Field(
+        default=None,
+        ge=0,
+        description="relative tolerance; from the precision of the result if left out",
+    )
+    atol: float | None = Field(
+        default=None,
+        ge=0,
+        description="absolute tolerance; from the precision of the result if left out",
+    )
+
+
+class Launch(Section):
+    """How the model will be run; decides instances, threads and memory binding."""
+
+    mode: Literal["latency", "online", "throughput"] = Field(
+        default="latency",
+        description="latency: one request as fast as can be; online: many requests under a bound; "
+        "throughput: large batches",
+    )
+    batch: int = Field(default=1, ge=1, description="samples per request")
+    instances: int | None = Field(
+        default=None,
+        ge=1,
+        description="processes on one machine; from mode and target when left out",
+    )
+    cores: int | None = Field(
+        default=None,
+        ge=1,
+        description="physical cores per instance; from mode and target when left out",
+    )
+
+
+def _bounds(dim: int | str) -> tuple[int | None, int | None]:
+    if isinstance(dim, int) or ".." not in dim:
+        return None, None
+    low, high = dim.split("..")
+    return int(low), int(high)
+
+
+def _is_open(dim: int | str) -> bool:
+    return isinstance(dim, str) and (dim == "?" or ".." in dim)
+
+
+def _at_bound(dim: int | str, side: Literal[0, 1]) -> int | str | None:
+    return _bounds(dim)[side] if _is_open(dim) else dim
