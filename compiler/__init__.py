@@ -17,7 +17,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from optc.driver import Artifact, CompileResult, Plan, compile, plan, run_passes  # noqa: A004
+    from optc.driver import Artifact, CompileResult, Plan, compile, plan, run_passes
     from optc.emit.onnx import save_model
     from optc.errors import (
         CapabilityError,

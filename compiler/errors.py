@@ -1,6 +1,6 @@
 """Every exception that optc raises, in one tree.
 
-    OptcError                    base: code, message, location, hint; `exit_code` is what the CLI returns
+    OptcError                    base: code, message, location, hint, and the exit code
     ├── RecipeError        (1)   the recipe is wrong; holds one Problem per root cause
     ├── ModelError         (1)   the model cannot be read, or is not a valid model
     ├── DataError          (1)   calibration or validation data is missing or does not fit the model
@@ -142,7 +142,7 @@ class GoalMissed(OptcError):  # noqa: N818 - a missed goal is a result, not an e
 
 
 class InternalError(OptcError):
-    """Raised for a bug of optc, e.g. a pass whose result does not verify; `detail` is the report."""
+    """Raised for a bug of optc, e.g. a graph that does not verify; `detail` is the report."""
 
     exit_code = 3
 

@@ -63,11 +63,14 @@ class Pass:
         name: kebab-case name in recipes; the class is the same in CamelCase.
         Options: the pydantic model of the step's options.
         requires: capabilities (see `optc.targets`) that target and runtime must have.
+        asks_target: whether the result may depend on the context; targets with equal steps share
+            the graph otherwise.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[PassOptions]] = PassOptions
     requires: ClassVar[tuple[str, ...]] = ()
+    asks_target: ClassVar[bool] = False
 
     def __init__(self, options: PassOptions | None = None) -> None:
         self.options = options if options is not None else self.Options()

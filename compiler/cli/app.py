@@ -8,14 +8,18 @@ import typer
 
 from optc.cli import (
     check,
-    compile as compile_,  # noqa: A004 - the verb's name
     diff,
     init,
-    inspect as inspect_,
     passes,
     plan,
     schema,
     targets,
+)
+from optc.cli import (
+    compile as compile_,
+)
+from optc.cli import (
+    inspect as inspect_,
 )
 
 app = typer.Typer(
@@ -41,7 +45,9 @@ def _print_version(value: bool) -> None:
 def options(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+        typer.Option(
+            "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     """Options that stand before the verb."""

@@ -61,9 +61,7 @@ def describe(graph: Graph) -> dict[str, object]:
         "precision": dict(sorted(totals.items())),
         "constants": len(tensors),
         "constant_bytes": sum(tensor.nbytes for tensor in tensors),
-        "functions": sorted(
-            f"{domain}::{name}" for domain, name, _ in graph.model.functions
-        ),
+        "functions": sorted(f"{domain}::{name}" for domain, name, _ in graph.model.functions),
     }
 
 

@@ -153,7 +153,7 @@ def replace_node(
 def remove_unused(graph: Graph, nodes: Sequence[Node]) -> list[Node]:
     """Remove those of `nodes` that nothing uses, and what becomes unused by that, upwards.
 
-    Graph inputs stay.
+    Graph inputs stay, and so do captures, which the edges of the enclosing graph refer to.
 
     Returns:
         The removed nodes.
@@ -162,7 +162,7 @@ def remove_unused(graph: Graph, nodes: Sequence[Node]) -> list[Node]:
     stack = list(nodes)
     while stack:
         node = stack.pop()
-        if node not in graph or node.kind in (Kind.INPUT, Kind.OUTPUT):
+        if node not in graph or node.kind in (Kind.INPUT, Kind.OUTPUT, Kind.CAPTURE):
             continue
         if any(value is not None and graph.is_used(value) for value in node.outputs):
             continue

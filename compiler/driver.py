@@ -1,0 +1,349 @@
+"""One compile, from a recipe to an output folder; and its parts: prepare, plan, run passes."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optc.emit.folder import MANIFEST, file_digest, replacing, write_json, write_manifest
+from optc.emit.onnx import save_model
+from optc.emit.report import build_report, op_counts
+from optc.frontend.onnx import load_model
+from optc.ir import clone
+from optc.ir.text import print_graph
+from optc.launch import render_launch
+from optc.passes import bind_inputs
+from optc.passes.base import PassContext
+from optc.pipeline import run_pipeline
+from optc.prepare import Prepared, TargetPlan, planned_step, prepare
+from optc.recipe import resolve_pipeline
+from optc.results import Artifact, CompileResult, Plan
+from optc.targets import load_runtime, load_target
+from optc.verification import verify_artifact
+from optc.versions import tool_versions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from optc.errors import GoalMissed
+    from optc.ir import Graph
+    from optc.pipeline import PassRun, Progress
+    from optc.recipe import Recipe
+    from optc.verification import Verification
+
+__all__ = [
+    "Artifact",
+    "CompileResult",
+    "Plan",
+    "Prepared",
+    "TargetPlan",
+    "compile",
+    "plan",
+    "prepare",
+    "run_passes",
+]
+
+MODEL = "model.onnx"
+GRAPH_TEXT = "graph.txt"
+REPORT = "report.json"
+_EXECUTABLE = 0o755
+
+
+def run_passes(
+    graph: Graph,
+    pipeline: str | Sequence[object] | None = None,
+    *,
+    target: str = "cascadelake",
+    runtime: str = "onnxruntime",
+    dump_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> PassRun:
+    """Run a pipeline over a copy of a graph.
+
+    Args:
+        graph: the graph; it stays as it is.
+        pipeline: what a recipe's `pipeline` accepts: a preset's name, or a list of steps; None for
+            the default preset.
+        target: CPU target.
+        runtime: runtime that will execute the model.
+        dump_dir: where to write the canonical text after each pass.
+        progress: told before each pass.
+
+    Raises:
+        RecipeError: the pipeline does not validate.
+        CapabilityError: a step needs what target or runtime do not have.
+    """
+    cpu, engine = load_target(target), load_runtime(runtime)
+    steps = tuple(planned_step(step, cpu, engine) for step in resolve_pipeline(pipeline))
+    context = PassContext(cpu.id, engine.id)
+    return run_pipeline(lambda: clone(graph), steps, context, dump_dir=dump_dir, progress=progress)
+
+
+def plan(
+    recipe: Recipe | str | Path | Mapping[str, object],
+    *,
+    targets: Sequence[str] | None = None,
+    overrides: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Plan:
+    """What each pass would do for each target, and why it leaves things alone. Writes nothing.
+
+    Raises:
+        OptcError: as `compile` does, but for output and verification.
+    """
+    prepared = prepare(recipe, targets=targets, overrides=overrides)
+    loaded = prepared.recipe
+    steps = {
+        item.target.id: run.steps
+        for group, run in _runs(prepared, lambda: _read(loaded), None, progress)
+        for item in group
+    }
+    return Plan(
+        loaded.name, loaded.runtime, {p.target.id: steps[p.target.id] for p in prepared.plans}
+    )
+
+
+def _read(recipe: Recipe) -> Graph:
+    graph = load_model(recipe.model_path, sha256=recipe.model.sha256)
+    bind_inputs(graph, {name: spec.shape for name, spec in recipe.inputs.items() if spec.shape})
+    return graph
+
+
+def _runs(
+    prepared: Prepared,
+    source: Callable[[], Graph],
+    dump_dir: Path | None,
+    progress: Progress | None,
+) -> Iterator[tuple[list[TargetPlan], PassRun]]:
+    """Groups of targets that share their passes, with the graph of each group."""
+    left = list(prepared.plans)
+    while left:
+        first = left[0]
+        group = [first, *(other for other in left[1:] if first.shares_with(other))]
+        left = [item for item in left if item not in group]
+        folder = dump_dir / first.target.id if dump_dir and len(prepared.plans) > 1 else dump_dir
+        yield (
+            group,
+            run_pipeline(
+                source,
+                first.steps,
+                first.context,
+                dump_dir=folder,
+                progress=progress,
+            ),
+        )
+
+
+def compile(
+    recipe: Recipe | str | Path | Mapping[str, object],
+    *,
+    targets: Sequence[str] | None = None,
+    output: str | Path | None = None,
+    verify: bool = True,
+    progress: Progress | None = None,
+    overrides: Sequence[str] = (),
+    dump_dir: Path | None = None,
+) -> CompileResult:
+    """Compile a recipe.
+
+    Args:
+        recipe: a recipe, a path to one, or its content as a mapping.
+        targets: compile for these instead of the recipe's.
+        output: output folder instead of the recipe's.
+        verify: compare the result with the source model; accuracy goals are part of that.
+        progress: callback for long work.
+        overrides: ``path=value`` settings on top of the recipe.
+        dump_dir: where to write the canonical text after each pass.
+
+    Returns:
+        What was built. `missed` is set when a goal was missed and the recipe keeps the result.
+
+    Raises:
+        OptcError: recipe, model, data, target or output is wrong; the old output stays as it was.
+        GoalMissed: verification failed, or a goal was missed and the recipe does not keep the
+            result; the old output stays as it was.
+    """
+    prepared = prepare(recipe, targets=targets, overrides=overrides)
+    out = Path(output) if output is not None else prepared.recipe.output_path
+    job = _Compile(prepared, verify and prepared.recipe.verify.enabled, progress)
+    with job.clock("total"), replacing(out) as folder:
+        for group, run in _runs(prepared, job.source, dump_dir, progress):
+            job.emit(group, run, folder)
+        manifest = job.manifest()
+        write_manifest(folder, manifest)
+        missed = job.missed
+        if missed is not None and not job.keep:
+            raise missed
+    return job.result(out)
+
+
+class _Compile:
+    """The state of one compile while its targets are built."""
+
+    def __init__(self, prepared: Prepared, verify: bool, progress: Progress | None) -> None:
+        self.recipe = prepared.recipe
+        self.verify = verify
+        self.progress = progress
+        self.artifacts: dict[str, Artifact] = {}
+        self.seconds: dict[str, float] = {}
+        self.warnings: list[str] = []
+        self.source_ops: dict[str, int] = {}
+        self.files: list[Path] = []
+
+    @contextmanager
+    def clock(self, part: str) -> Iterator[None]:
+        """Add the wall time of the block to a part."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+    def source(self) -> Graph:
+        """The source model, read anew, with the recipe's input shapes."""
+        graph = _read(self.recipe)
+        if not self.source_ops:
+            self.source_ops = op_counts(graph)
+            self.files = [self.recipe.model_path, *external_files(graph)]
+        return graph
+
+    def emit(self, group: Sequence[TargetPlan], run: PassRun, folder: Path) -> None:
+        """Write everything of a group of targets that share their graph; verify it once."""
+        text = print_graph(run.graph)
+        for item in group:
+            place = folder / item.target.id
+            (place / "launch").mkdir(parents=True)
+            with self.clock("emit"):
+                self._write_model(run.graph, item, place)
+            (place / GRAPH_TEXT).write_text(text, encoding="utf-8")
+            self._write_launch(item, place / "launch")
+        verification = self._verify(group[0], folder) if self.verify else None
+        for item in group:
+            self._write_report(item, run, verification, folder / item.target.id)
+
+    def _write_model(self, graph: Graph, item: TargetPlan, place: Path) -> None:
+        metadata = {f"optc.version.{name}": text for name, text in tool_versions().items()}
+        metadata["optc.recipe"] = self.recipe.digest
+        metadata["optc.target"] = item.target.id
+        metadata["optc.runtime"] = item.runtime.id
+        emit = self.recipe.emit
+        save_model(graph, place / MODEL, external_data=emit.external_data, metadata=metadata)
+
+    def _write_launch(self, item: TargetPlan, place: Path) -> None:
+        launch = self.recipe.launch
+        files = render_launch(
+            item.target,
+            item.runtime,
+            model_file=f"../{MODEL}",
+            mode=launch.mode,
+            batch=launch.batch,
+            instances=launch.instances,
+            cores=launch.cores,
+        )
+        for name, content in files.items():
+            (place / name).write_bytes(content)
+            if name.endswith(".sh"):
+                (place / name).chmod(_EXECUTABLE)
+
+    def _verify(self, item: TargetPlan, folder: Path) -> Verification:
+        with self.clock("verify"):
+            return verify_artifact(
+                self.recipe,
+                self.source,
+                folder / item.target.id / MODEL,
+                item.steps,
+                item.context,
+                self.progress,
+            )
+
+    def _write_report(
+        self, item: TargetPlan, run: PassRun, verification: Verification | None, place: Path
+    ) -> None:
+        warnings = _warnings(run.graph, verification)
+        self.warnings += [text for text in warnings if text not in self.warnings]
+        report = build_report(
+            name=self.recipe.name,
+            target=item.target.id,
+            runtime=item.runtime.id,
+            source_ops=self.source_ops,
+            graph=run.graph,
+            steps=run.steps,
+            verification=verification.contract() if verification else {"verified": False},
+            warnings=warnings,
+        )
+        write_json(place / REPORT, report)
+        self.artifacts[item.target.id] = Artifact(
+            item.target.id,
+            place,
+            place / MODEL,
+            place / REPORT,
+            place / "launch",
+            run.steps,
+            verification,
+        )
+
+    @property
+    def missed(self) -> GoalMissed | None:
+        """The first goal that was missed."""
+        found = (a.verification.missed for a in self.artifacts.values() if a.verification)
+        return next((missed for missed in found if missed is not None), None)
+
+    @property
+    def keep(self) -> bool:
+        """Whether the recipe keeps a result that misses its goals."""
+        return all(a.verification.keep for a in self.artifacts.values() if a.verification)
+
+    def manifest(self) -> dict[str, object]:
+        """The content of manifest.json, but for the files."""
+        return {
+            "schema_version": 1,
+            "name": self.recipe.name,
+            "recipe": self.recipe.digest,
+            "model": file_digest(self.recipe.model_path),
+            "runtime": self.recipe.runtime,
+            "targets": list(self.artifacts),
+            "versions": tool_versions(),
+        }
+
+    def result(self, out: Path) -> CompileResult:
+        """The result, with paths in the output folder."""
+        moved = {
+            name: replace(
+                artifact,
+                folder=out / name,
+                model=out / name / MODEL,
+                report=out / name / REPORT,
+                launch=out / name / "launch",
+            )
+            for name, artifact in self.artifacts.items()
+        }
+        return CompileResult(
+            name=self.recipe.name,
+            model=self.recipe.model_path,
+            runtime=self.recipe.runtime,
+            output=out,
+            artifacts=moved,
+            manifest=json.loads((out / MANIFEST).read_text(encoding="utf-8")),
+            inputs=(*self.recipe.files, *self.files),
+            warnings=tuple(self.warnings),
+            seconds=self.seconds,
+            missed=self.missed,
+        )
+
+
+def external_files(graph: Graph) -> list[Path]:
+    """Files beside the model that its tensors lie in, sorted."""
+    tensors = (value.constant for nested in graph.walk() for value in nested.constants())
+    return sorted({t.file for t in tensors if t is not None and t.file is not None})
+
+
+def _warnings(graph: Graph, verification: Verification | None) -> list[str]:
+    found = list(verification.warnings) if verification else []
+    if graph.model.functions:
+        names = ", ".join(sorted(name for _, name, _ in graph.model.functions))
+        found.append(f"bodies of model-local functions are carried, not optimized: {names}")
+    return found

@@ -1,0 +1,123 @@
+"""A recipe checked against its targets: which steps run, and which capability is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from optc.errors import CapabilityError, ModelError
+from optc.passes import UpgradeOpset
+from optc.passes.base import PassContext
+from optc.pipeline import PlannedStep
+from optc.recipe import Recipe, load_recipe
+from optc.targets import available_capabilities, load_runtime, load_target, missing_capability
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from optc.recipe import Step
+    from optc.targets import Runtime, Target
+
+
+@dataclass(frozen=True)
+class TargetPlan:
+    """What will run for one target.
+
+    Attributes:
+        target: the CPU.
+        runtime: what executes the model.
+        steps: the pipeline; steps whose `when` does not hold are there, marked as skipped.
+    """
+
+    target: Target
+    runtime: Runtime
+    steps: tuple[PlannedStep, ...]
+
+    @property
+    def context(self) -> PassContext:
+        """What passes may know."""
+        return PassContext(self.target.id, self.runtime.id)
+
+    def shares_with(self, other: TargetPlan) -> bool:
+        """Whether both run the same passes with the same options, none of which asks the target."""
+        asks = any(step.run is not None and step.run.asks_target for step in self.steps)
+        return not asks and _content(self) == _content(other)
+
+
+def _content(plan: TargetPlan) -> list[tuple[str, Any]]:
+    return [(step.name, step.run and step.run.options) for step in plan.steps]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe that was checked against the targets.
+
+    Attributes:
+        recipe: the recipe.
+        plans: one per target, in the recipe's order.
+    """
+
+    recipe: Recipe
+    plans: tuple[TargetPlan, ...]
+
+
+def prepare(
+    recipe: Recipe | str | Path | Mapping[str, object],
+    *,
+    targets: Sequence[str] | None = None,
+    overrides: Sequence[str] = (),
+) -> Prepared:
+    """Load a recipe and check it against its targets; touches neither model nor output.
+
+    Args:
+        recipe: a recipe, a path to one, or its content as a mapping.
+        targets: compile for these instead of the recipe's.
+        overrides: ``path=value`` settings on top of the recipe.
+
+    Raises:
+        RecipeError: the recipe does not validate; all root causes.
+        TargetError: a target does not exist.
+        CapabilityError: a step needs what a target or the runtime does not have.
+        ModelError: the model file does not exist.
+    """
+    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides=overrides)
+    runtime = load_runtime(loaded.runtime)
+    found = {target.id: target for target in map(load_target, targets or loaded.target_refs)}
+    plans = tuple(_target_plan(loaded, target, runtime) for target in found.values())
+    if not loaded.model_path.is_file():
+        raise ModelError(
+            "model-missing",
+            "there is no such model file",
+            location=str(loaded.model_path),
+            hint="`model` in the recipe is relative to the recipe's folder",
+        )
+    return Prepared(loaded, plans)
+
+
+def _target_plan(recipe: Recipe, target: Target, runtime: Runtime) -> TargetPlan:
+    steps = [planned_step(step, target, runtime) for step in recipe.pipeline]
+    if recipe.emit.opset is not None:
+        options = UpgradeOpset.Options(to=recipe.emit.opset)
+        steps.append(PlannedStep(UpgradeOpset.name, UpgradeOpset(options)))
+    return TargetPlan(target, runtime, tuple(steps))
+
+
+def planned_step(step: Step, target: Target, runtime: Runtime) -> PlannedStep:
+    """A step of a recipe for one target: ready to run, or skipped because its `when` fails.
+
+    Raises:
+        CapabilityError: the pass needs what the target or the runtime does not have.
+    """
+    if step.when is not None and step.when not in available_capabilities(target, runtime):
+        reason = f"when: {step.when}, which {target.id} with {runtime.id} does not have"
+        return PlannedStep(step.name, None, reason)
+    for capability in step.pass_type.requires:
+        if missing := missing_capability(capability, target, runtime):
+            raise CapabilityError(
+                "capability-missing",
+                f"step '{step.name}' cannot run: {missing.message}",
+                location=step.location,
+                hint=missing.hint,
+            )
+    return PlannedStep(step.name, step.create())

@@ -1,0 +1,375 @@
+"""Source model against emitted model: outputs within tolerance, accuracy goals, the guilty pass.
+
+The emitted file is loaded in onnxruntime as a user would load it and compared with the source
+model on the recipe's validation data, or on seeded inputs. An output that misses its derived bound
+is judged again with the rounding noise that the source model itself shows (`optc.numerics.noise`).
+When it still differs, the first pass whose result differs is found by bisecting the pipeline.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optc.emit.onnx import save_model
+from optc.errors import GoalMissed, ModelError
+from optc.frontend.onnx import read_tensor
+from optc.numerics.batches import Batch
+from optc.numerics.compare import Comparison, compare_outputs
+from optc.numerics.data import open_dataset
+from optc.numerics.evaluate import open_session
+from optc.numerics.facts import index_limits, required_inputs, rounding_chain
+from optc.numerics.inputs import InputHints, synthetic_inputs, workable_sizes
+from optc.numerics.metrics import find_metric
+from optc.numerics.noise import measure_noise
+from optc.numerics.tolerance import Tolerance
+from optc.numerics.values import json_number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from optc.ir import Graph
+    from optc.numerics.evaluate import Session
+    from optc.numerics.metrics import Accumulator, Metric
+    from optc.numerics.values import Feeds
+    from optc.passes.base import PassContext
+    from optc.pipeline import PlannedStep, Progress
+    from optc.recipe import Goal, Recipe
+
+_BATCH = 16  # samples per run: few enough for large outputs, enough to keep the cores busy
+
+
+@dataclass(frozen=True)
+class GoalResult:
+    """One accuracy goal and what was measured.
+
+    Attributes:
+        goal: the goal.
+        unit: unit of the value; ``1`` for a ratio.
+        value: measured on the result.
+        source: the same metric of the source model, where it is judged against labels.
+    """
+
+    goal: Goal
+    unit: str
+    value: float
+    source: float | None = None
+
+    @property
+    def met(self) -> bool:
+        """Whether the value reaches the goal."""
+        return self.goal.met(self.value)
+
+    def __str__(self) -> str:
+        unit = "" if self.unit == "1" else f" {self.unit}"
+        sign = "≥" if self.goal.higher_is_better else "≤"
+        source = "" if self.source is None else f", source {self.source:.4g}"
+        verdict = "met" if self.met else "MISSED"
+        goal = f"goal {sign} {self.goal.limit:g}{unit}"
+        return f"{self.goal.metric} {self.value:.4g}{unit} ({goal}{source}): {verdict}"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the comparison of source and result gave.
+
+    Attributes:
+        data: what it was made on, in words.
+        samples: how many samples were compared output by output.
+        comparison: per output, the worst sample.
+        scored: how many samples the goals were measured on.
+        goals: accuracy goals with what was measured.
+        missed: the first goal that was missed.
+        keep: whether the recipe keeps a result that misses its goals.
+        warnings: what the user should know.
+    """
+
+    data: str
+    samples: int
+    comparison: Comparison
+    scored: int = 0
+    goals: tuple[GoalResult, ...] = ()
+    missed: GoalMissed | None = None
+    keep: bool = False
+    warnings: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """What to print."""
+        worst = self.comparison.worst
+        found = "no outputs"
+        if worst is not None:
+            found = f"largest error {worst.max_abs_error:.2g} at {worst.name}"
+            found += f" ({worst.used:.0%} of what rounding allows)"
+        rows = [f"verified on {self.samples} samples of {self.data}: {found}"]
+        return rows + [f"accuracy on {self.scored} samples: {result}" for result in self.goals]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As data, with measured figures."""
+        return {
+            "data": self.data,
+            "samples": self.samples,
+            "outputs": [output.to_dict() for output in self.comparison.outputs],
+            "scored": self.scored,
+            "goals": [
+                {
+                    "metric": result.goal.metric,
+                    "limit": result.goal.limit,
+                    "value": json_number(result.value),
+                    "source": None if result.source is None else json_number(result.source),
+                    "met": result.met,
+                }
+                for result in self.goals
+            ],
+        }
+
+    def contract(self) -> dict[str, object]:
+        """What was checked and the verdict, without measured figures: equal on every machine."""
+        return {
+            "verified": True,
+            "data": self.data,
+            "samples": self.samples,
+            "outputs": [output.name for output in self.comparison.outputs],
+            "goals": [
+                {"metric": r.goal.metric, "limit": r.goal.limit, "met": r.met} for r in self.goals
+            ],
+        }
+
+
+def verify_artifact(
+    recipe: Recipe,
+    source: Callable[[], Graph],
+    artifact: Path,
+    steps: Sequence[PlannedStep],
+    context: PassContext,
+    progress: Progress | None = None,
+) -> Verification:
+    """Compare an emitted model with the source model, and measure the accuracy goals.
+
+    Args:
+        recipe: says on which data, how exact, and which goals.
+        source: makes the graph of the source model anew.
+        artifact: the emitted model.
+        steps: the pipeline, to find the guilty pass.
+        context: what the passes were told.
+        progress: told before each batch.
+
+    Raises:
+        ModelError: the source model does not run in onnxruntime.
+        DataError: the data does not fit the model.
+        GoalMissed: the result does not load, or its outputs differ from the source's.
+    """
+    check = _Check(recipe, source, progress)
+    try:
+        session = open_session(artifact, threads=0)
+    except ModelError as error:
+        guilty = check.bisect(steps, context)
+        raise GoalMissed(
+            "result-does-not-load",
+            f"the result does not load, and the source model does: {error.message}",
+            hint=f"the first pass whose result does not load is {guilty}; leave it out of the "
+            "pipeline, and report it",
+        ) from error
+    comparison = check.compare(session)
+    if not comparison.passed:
+        raise check.failure(comparison, check.bisect(steps, context))
+    goals = check.measure(session)
+    missed = next((result for result in goals if not result.met), None)
+    return Verification(
+        data=check.origin,
+        samples=check.samples,
+        comparison=comparison,
+        scored=check.scored,
+        goals=goals,
+        missed=None if missed is None else _missed(missed),
+        keep=all(r.met or r.goal.on_miss == "keep" for r in goals),
+        warnings=tuple(check.warnings),
+    )
+
+
+def _missed(result: GoalResult) -> GoalMissed:
+    hint = (
+        "the result was kept, as the recipe says"
+        if result.goal.on_miss == "keep"
+        else "nothing was written; on_miss: keep writes the result nevertheless"
+    )
+    return GoalMissed("accuracy-goal-missed", f"accuracy goal missed: {result}", hint=hint)
+
+
+class _Check:
+    """The source model with the data that results are compared on."""
+
+    def __init__(
+        self, recipe: Recipe, source: Callable[[], Graph], progress: Progress | None
+    ) -> None:
+        self.recipe = recipe
+        self.source = source
+        self.progress = progress
+        self.warnings: list[str] = []
+        self.scored = 0
+        graph = source()
+        self.types = required_inputs(graph)
+        self.hints = InputHints(
+            shapes={n: spec.smallest for n, spec in recipe.inputs.items() if spec.smallest},
+            ranges={n: spec.range for n, spec in recipe.inputs.items() if spec.range},
+            limits=index_limits(graph),
+        )
+        bounds = Tolerance.for_fp32(rounding_chain(graph))
+        self.tolerance = bounds.with_bounds(rtol=recipe.verify.rtol, atol=recipe.verify.atol)
+        self.expected = self._open_source()
+        self.feeds = self._choose_feeds()
+
+    def _open_source(self) -> Session:
+        try:
+            return open_session(self.recipe.model_path, threads=0)
+        except ModelError as error:
+            error.hint = "the source model cannot be verified here: pass --no-verify to skip that"
+            error.location = str(self.recipe.model_path)
+            raise
+
+    def _choose_feeds(self) -> list[Feeds]:
+        """The inputs that outputs are compared on; also sets `origin` and `samples`."""
+        wanted = self.recipe.verify.samples
+        validation = self.recipe.data.validation
+        if validation is None:
+            seed = self.recipe.verify.seed
+            sizes = workable_sizes(self.expected, self.types, hints=self.hints, seed=seed)
+            self.origin, self.samples = f"seeded inputs (seed {seed})", wanted
+            return synthetic_inputs(
+                self.types, seed=seed, samples=wanted, hints=self.hints, sizes=sizes
+            )
+        split = f"split {validation.split} of " if validation.split else ""
+        self.origin = f"{split}{validation.path}"
+        batches = list(self._batches(min(wanted, validation.samples or wanted)))
+        self.samples = sum(batch.count for batch in batches)
+        return [batch.feeds for batch in batches]
+
+    def _batches(self, limit: int | None) -> Iterator[Batch]:
+        validation = self.recipe.data.validation
+        assert validation is not None
+        dataset = open_dataset(
+            self.recipe.locate(validation.path),
+            self.types,
+            split=validation.split or "",
+            labels=validation.labels or "",
+            limit=limit,
+            hints=self.hints,
+            read_value=read_tensor,
+        )
+        for batch in dataset.batches(_BATCH):
+            self._tell("accuracy", batch.start, dataset.samples)
+            yield batch
+
+    def _tell(self, activity: str, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(activity, done, total)
+
+    def compare(self, session: Session) -> Comparison:
+        """Compare a result on all inputs; within the derived bound, or within measured noise."""
+        found = []
+        for number, feeds in enumerate(self.feeds):
+            self._tell("verify", number, len(self.feeds))
+            expected, actual = self.expected.run(feeds), session.run(feeds)
+            comparison = compare_outputs(expected, actual, self.tolerance)
+            if not comparison.passed and self.recipe.verify.rtol is None:
+                comparison = self._with_noise(feeds, expected, actual)
+            found.append(comparison)
+        return Comparison.merge(found)
+
+    def _with_noise(self, feeds: Feeds, expected: Feeds, actual: Feeds) -> Comparison:
+        plain = open_session(self.recipe.model_path, threads=0, optimize="none")
+        noise = measure_noise(plain, self.expected, feeds)
+        bounds = {name: self.tolerance.widened(noise[name]) for name in expected}
+        return compare_outputs(expected, actual, bounds)
+
+    def bisect(self, steps: Sequence[PlannedStep], context: PassContext) -> str:
+        """Name of the first pass whose result does not load or does not compare.
+
+        Assumes that a difference stays once it is there, as bisecting does.
+        """
+        low, high = 0, len(steps)  # the first `low` steps are good, the first `high` are not
+        if not self._good(steps[:0], context):
+            return "the emitter (no pass is needed to see the difference)"
+        while high - low > 1:
+            middle = (low + high) // 2
+            self._tell("bisect", len(steps) - (high - low), len(steps))
+            if self._good(steps[:middle], context):
+                low = middle
+            else:
+                high = middle
+        return f"{steps[high - 1].name} (step {high} of {len(steps)})"
+
+    def _good(self, steps: Sequence[PlannedStep], context: PassContext) -> bool:
+        graph = self.source()
+        for step in steps:
+            if step.run is not None:
+                step.run.apply(graph, context)
+        with _temporary() as folder:
+            save_model(graph, folder / "model.onnx")
+            try:
+                return self.compare(open_session(folder / "model.onnx", threads=0)).passed
+            except ModelError:
+                return False
+
+    def failure(self, comparison: Comparison, guilty: str) -> GoalMissed:
+        """The error for a result that differs."""
+        worst = comparison.worst
+        assert worst is not None
+        return GoalMissed(
+            "verification-failed",
+            f"the result differs from the source model on {self.origin}, output {worst.name}: "
+            f"{worst.reason}; the first pass that makes the difference is {guilty}",
+            hint="nothing was written; leave that pass out of the pipeline, and report it",
+        )
+
+    def measure(self, session: Session) -> tuple[GoalResult, ...]:
+        """The recipe's accuracy goals, on all validation data or on the seeded inputs."""
+        goals = self.recipe.accuracy
+        if not goals:
+            return ()
+        scores = [_Score(find_metric(goal.metric)) for goal in goals]
+        for batch in self._scored_batches():
+            expected = batch.trim(self.expected.run(batch.feeds))
+            actual = batch.trim(session.run(batch.feeds))
+            for score in scores:
+                score.update(expected, actual, batch)
+            self.scored += batch.count
+        return tuple(score.result(goal) for score, goal in zip(scores, goals, strict=True))
+
+    def _scored_batches(self) -> Iterator[Batch]:
+        validation = self.recipe.data.validation
+        if validation is not None:
+            yield from self._batches(validation.samples)
+            return
+        self.warnings.append(
+            "accuracy goals were measured on seeded inputs: give data.validation for figures "
+            "that say something about real use"
+        )
+        for number, feeds in enumerate(self.feeds):
+            yield Batch(number, 1, feeds, None, 1)
+
+
+class _Score:
+    """A metric of the result and, where labels judge, of the source model as well."""
+
+    def __init__(self, metric: Metric) -> None:
+        self.metric = metric
+        self.own = metric.start()
+        self.base: Accumulator | None = metric.start() if metric.needs_labels else None
+
+    def update(self, expected: Feeds, actual: Feeds, batch: Batch) -> None:
+        self.own.update(expected, actual, batch.labels)
+        if self.base is not None:
+            self.base.update(expected, expected, batch.labels)
+
+    def result(self, goal: Goal) -> GoalResult:
+        base = None if self.base is None else self.base.compute()
+        return GoalResult(goal, self.metric.unit, self.own.compute(), base)
+
+
+@contextmanager
+def _temporary() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="optc-") as folder:
+        yield Path(folder)

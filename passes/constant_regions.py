@@ -1,0 +1,192 @@
+"""Evaluate operations on constants with onnxruntime: many at once, as one small model.
+
+A `Bench` is a copy of some operations of a graph in a model of their own. Small constants are its
+initializers. Large ones are its inputs, so that their data is neither copied into the model nor
+subject to the size limit of protobuf.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from optc.emit.onnx import serialize
+from optc.errors import ModelError
+from optc.ir import DType, Graph, ModelInfo, TensorType, dims, shapes
+from optc.numerics.evaluate import failing_node, open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from optc.ir import Node, Shape, Tensor, Value
+    from optc.ir.shape_site import Partial
+    from optc.numerics.values import Value as Result
+
+    Region: TypeAlias = list[tuple[Graph, Node]]
+
+_OLDEST_IR: Final = 3  # the emitter raises it to what the operations need
+_BITS: Final[Mapping[DType, int]] = {DType.UNDEFINED: 64, DType.STRING: 128}  # upper bound, guess
+_RUNTIME_ERRORS: Final = ("runtime-cannot-load", "runtime-failed")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why onnxruntime cannot evaluate a bench.
+
+    Attributes:
+        reason: what it says.
+        culprit: the operation of the source that it blames, or None.
+        at_load: whether it refused to load the model, which it does by operator and element types;
+            else it failed on the data.
+    """
+
+    reason: str
+    culprit: Node | None
+    at_load: bool
+
+
+class Bench:
+    """Operations on constants, as a model that can be evaluated.
+
+    Attributes:
+        graph: the model.
+        values: its value for each value of the source that it computes or uses.
+    """
+
+    def __init__(self, opset: int) -> None:
+        self.graph = Graph("constants", {"": opset}, model=ModelInfo(ir_version=_OLDEST_IR))
+        self.values: dict[Value, Value] = {}
+        self._sources: dict[str, Node] = {}
+        self._fed: dict[str, Tensor] = {}
+        self._known: dict[Value, Partial] = {}
+
+    def add(self, source: Graph, node: Node) -> Node:
+        """Copy an operation of `source`, all operands of which are constants or were added."""
+        operands = [
+            None if value is None else self._operand(value) for value in source.operands(node)
+        ]
+        label = (
+            node.label if node.label not in self._sources else f"{node.label}#{len(self._sources)}"
+        )
+        made = self.graph.add(
+            node.op_type,
+            operands,
+            outputs=[
+                None if value is None else self.graph.fresh_name(f"v{len(self._sources)}_{i}")
+                for i, value in enumerate(node.outputs)
+            ],
+            name=label,
+            attributes=node.attributes,
+        )
+        self._sources[label] = node
+        for old, new in zip(node.outputs, made.outputs, strict=True):
+            if old is not None and new is not None:
+                self.values[old] = new
+        return made
+
+    def _operand(self, value: Value) -> Value:
+        if value not in self.values:
+            tensor = value.constant
+            assert tensor is not None
+            name = f"c{len(self.values)}"
+            if tensor.is_small:
+                self.values[value] = self.graph.add_constant(tensor, name)
+            else:
+                self.values[value] = self.graph.add_input(name, tensor.type)
+                self._fed[name] = tensor
+        return self.values[value]
+
+    def discard(self, node: Node) -> None:
+        """Take out the copy of an operation that nothing on the bench uses."""
+        made = [self.values.pop(value) for value in node.outputs if value is not None]
+        if made:
+            self.graph.remove(made[0].node)
+
+    def measure(self, node: Node) -> int | None:
+        """Infer the types of the results of an operation that was added, and record them.
+
+        Returns:
+            Their size in bytes; None when only evaluation can tell.
+        """
+        made = [None if value is None else self.values[value] for value in node.outputs]
+        copy = next(value.node for value in made if value is not None)
+        found = shapes.infer(self.graph, copy, self._known)
+        self._known.update(shapes.evaluate(self.graph, copy, self._known, found))
+        sizes = []
+        for i, (old, new) in enumerate(zip(node.outputs, made, strict=True)):
+            if old is not None and new is not None:
+                self.graph.set_type(new, _refined(old, found[i] if found else None))
+                sizes.append(self.size(old))
+        return None if None in sizes else sum(size or 0 for size in sizes)
+
+    def size(self, value: Value) -> int | None:
+        """Size in bytes of a value of the source, as far as the bench knows its type."""
+        type_ = self.values[value].type
+        elements = type_.elements if isinstance(type_, TensorType) else None
+        if elements is None or not isinstance(type_, TensorType):
+            return None
+        return (elements * _BITS.get(type_.dtype, type_.dtype.bits) + 7) // 8
+
+    def evaluate(self, wanted: Sequence[Value]) -> dict[Value, Result] | Failure:
+        """Compute these values of the source.
+
+        Raises:
+            ModelError: external data of the source cannot be read.
+        """
+        for value in wanted:
+            self.graph.add_output(self.values[value], self.values[value].name)
+        try:
+            # One thread and no rewriting: the bits must not depend on the number of cores.
+            session = open_session(serialize(self.graph), threads=1, optimize="none")
+            found = session.run({name: tensor.numpy() for name, tensor in self._fed.items()})
+        except ModelError as error:
+            if error.code not in _RUNTIME_ERRORS:
+                raise
+            culprit = self._sources.get(failing_node(error) or "")
+            return Failure(error.message, culprit, error.code == _RUNTIME_ERRORS[0])
+        return {value: found[self.values[value].name] for value in wanted}
+
+
+def _refined(value: Value, shape: Shape | None) -> TensorType:
+    """What is known about a result from the graph and from its operands."""
+    recorded = value.type
+    if not isinstance(recorded, TensorType):
+        return TensorType(DType.UNDEFINED, shape)
+    return TensorType(recorded.dtype, dims.refine_shape(shape, recorded.shape))
+
+
+def is_constant(value: Value) -> bool:
+    """Whether a value is a dense constant."""
+    return value.constant is not None
+
+
+def components(region: Region) -> list[Region]:
+    """Split operations in order of execution into groups that exchange no values, order kept."""
+    leader: dict[Node, Node] = {}
+
+    def find(node: Node) -> Node:
+        while leader[node] is not node:
+            leader[node] = leader[leader[node]]
+            node = leader[node]
+        return node
+
+    for graph, node in region:
+        leader[node] = node
+        for value in graph.operands(node):
+            if value is not None and value.node in leader:
+                leader[find(node)] = find(value.node)
+    groups: dict[Node, Region] = {}
+    for graph, node in region:
+        groups.setdefault(find(node), []).append((graph, node))
+    return list(groups.values())
+
+
+def outside_uses(region: Region) -> list[Value]:
+    """The values of a region that something outside of it uses, in order of execution."""
+    inside = {node for _, node in region}
+    return [
+        value
+        for graph, node in region
+        for value in node.outputs
+        if value is not None and any(use.node not in inside for use in graph.uses(value))
+    ]
