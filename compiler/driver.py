@@ -14,9 +14,9 @@ from optc.emit.onnx import save_model
 from optc.emit.report import build_report, op_counts
 from optc.frontend.onnx import load_model
 from optc.ir import clone
+from optc.ir.bind import bind_inputs
 from optc.ir.text import print_graph
 from optc.launch import render_launch
-from optc.passes import bind_inputs
 from optc.passes.base import PassContext
 from optc.pipeline import run_pipeline
 from optc.prepare import Prepared, TargetPlan, planned_step, prepare

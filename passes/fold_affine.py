@@ -3,7 +3,7 @@
     forward      s * linear(x) + t  →  linear'(x)           into weight and bias of what feeds them
     backward     linear(s * x + t)  →  linear'(x)           into weight and bias of what they feed
     merge        ((x * a) + b) * c  →  x * (a c) + (b c)    chains become at most one Mul, one Add
-    past shift   conv(x * a + b)    →  conv'(x + b / a)     where only the shift cannot be folded
+    past shift   linear(x * a + b)  →  linear'(x + b / a)   where only the shift cannot be folded
 
 Linear operations are Conv and ConvTranspose of any rank, grouped too, Gemm and MatMul (with the Add
 of a constant as bias, if there is one). Constants are one value, or one per channel, in any shape
@@ -52,7 +52,6 @@ from optc.passes.weights import (
     fold_before,
     not_per_channel,
     range_error,
-    shift_error,
     vector,
 )
 from optc.rewrite.driver import Builder, replace_node
@@ -175,11 +174,9 @@ class _Folder:
         if affine is None:
             self._missed(rule, node, AFFINE, data.node)
             return None
-        if not affine.scales and node.op_type == "MatMul":
+        if node.op_type == "MatMul" and not affine.scales:
             adder = bias_adder(self.graph, node)
-            if adder is None:
-                return None  # the shift would only move to the other side
-            linear = linear_of(self.graph, node, adder)
+            linear = linear_of(self.graph, node, adder) if adder else linear
         plan = linear if isinstance(linear, str) else self._plan_backward(affine, linear)
         if isinstance(plan, ChannelAffine):
             assert not isinstance(linear, str)
@@ -187,13 +184,15 @@ class _Folder:
             new = fold_before(build, linear, plan, affine.data)
             return self._replace(rule, linear.last, build, new)
         past = None if isinstance(linear, str) else self._past_shift(affine, linear)
-        if past is None:
+        if past is None and plan:
             self._refuse(rule, affine.node, plan)
         return past
 
     def _plan_backward(self, affine: Affine, linear: Linear) -> ChannelAffine | str:
         if affine.is_quotient:
             return "a constant divided by the data is not affine"
+        if linear.node.op_type == "MatMul" and not affine.scales and linear.adder is None:
+            return ""  # nothing gained: without a bias, an Add would follow instead
         tensor, axis = affine.tensor, linear.data_axis
         rank = rank_of(affine.data)
         if rank is None and linear.data_rank is not None and len(tensor.shape) < linear.data_rank:
@@ -211,9 +210,8 @@ class _Folder:
         if affine.scales or inner is None or not inner.scales or inner.is_quotient:
             return None
         chain = (inner, affine)
-        if shift_error(self.graph, linear) is None or not_per_channel(
-            inner.tensor, linear.data_axis, linear.inputs, linear.data_rank
-        ):
+        tensor, axis = inner.tensor, linear.data_axis
+        if not_per_channel(tensor, axis, linear.inputs, linear.data_rank):
             return None
         shape = np.broadcast_shapes(*merged_shapes(chain))
         if used_elsewhere(self.graph, chain, last=linear.node) or growth_error(

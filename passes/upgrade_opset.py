@@ -105,9 +105,12 @@ class _Upgrade:
         if isinstance(converted, str):
             self._blame()
             return
+        results = {node.name: converted.operand(node, 0) for node in converted.outputs}
         groups = _by_job(converted)
         for index, (graph, node) in enumerate(self.jobs):
-            _Splice(graph, node, self.trace).put(converted, groups[index], self.written[node], index)
+            splice = _Splice(graph, node, index, converted, results)
+            if splice.put(self.trace.pass_name, groups[index], self.written[node]):
+                self.trace.applied("convert-node", node)
         self.root.set_opset("", self.to)
         self.trace.counts[_RULE] = 1
 
@@ -175,7 +178,9 @@ class _Upgrade:
         except ModelError as error:
             return f"the version converter makes an invalid model: {error.message}"
         problems = verify(converted)
-        return f"the version converter makes an invalid node: {problems[0]}" if problems else converted
+        return (
+            f"the version converter makes an invalid node: {problems[0]}" if problems else converted
+        )
 
 
 def _readable(text: str) -> str:
@@ -226,10 +231,95 @@ def _by_job(converted: Graph) -> dict[int, list[Node]]:
             for use in converted.uses(value) if value is not None else ():
                 output = use.node.kind is Kind.OUTPUT
                 owner[node] = _job(use.node.name) if output else owner[use.node]
-        groups[owner[node]].insert(0, node)
-    return groups
+        groups[owner[node]].append(node)
+    return {job: nodes[::-1] for job, nodes in groups.items()}
 
 
 def _job(name: str) -> int:
     return int(name.partition("/")[0])
-"""
+
+
+class _Splice:
+    """Puts what one node has become in the place of the node."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        node: Node,
+        index: int,
+        converted: Graph,
+        results: Mapping[str, Value | None],
+    ) -> None:
+        self.graph = graph
+        self.node = node
+        self.converted = converted
+        self.results = [
+            (old, results[f"{index}/result/{place}"])
+            for place, old in enumerate(node.outputs)
+            if old is not None
+        ]
+        self.values: dict[Value, Value] = {}
+        for place, value in enumerate(graph.operands(node)):
+            name = _operand_name(index, place)
+            if value is not None and converted.has_value(name):
+                self.values[converted.value(name)] = value
+
+    def put(self, pass_name: str, made: Sequence[Node], written: Mapping[str, Any]) -> bool:
+        """Replace the node unless it has stayed as it was; whether it was replaced."""
+        if not written and len(made) == 1 and self._unchanged(made[0]):
+            return False
+        build = Builder(self.graph, pass_name, [self.node])
+        same = [item for item in made if item.op_type == self.node.op_type]
+        heir = (same or list(made))[-1]
+        for item in made:
+            self._build(build, item, written if item is heir else {}, heir=item is heir)
+        values = [self.values[new] for _, new in self.results if new is not None]
+        replace_node(self.graph, self.node, values, build.made)
+        return True
+
+    def _unchanged(self, new: Node) -> bool:
+        old = self.node
+        operands = tuple(
+            None if value is None else self.values.get(value)
+            for value in self.converted.operands(new)
+        )
+        return (
+            new.op_type == old.op_type
+            and operands == self.graph.operands(old)
+            and len(new.outputs) == len(old.outputs)
+            and new.attributes.keys() == old.attributes.keys()
+            and all(_same(new.attributes[name], old.attributes[name]) for name in old.attributes)
+        )
+
+    def _build(self, build: Builder, item: Node, written: Mapping[str, Any], *, heir: bool) -> None:
+        operands = [
+            None if value is None else self._operand(build, value)
+            for value in self.converted.operands(item)
+        ]
+        node = build.node(
+            item.op_type,
+            operands,
+            attributes={**item.attributes, **written},
+            outputs=len(item.outputs),
+        )
+        if heir:
+            node.name, node.doc = self.node.name, self.node.doc
+            node.metadata, node.opaque = self.node.metadata, self.node.opaque
+        for old, new in zip(item.outputs, node.outputs, strict=True):
+            if old is None and new is not None:
+                self.graph.drop_output(new)
+            elif old is not None and new is not None:
+                self.values[old] = new
+
+    def _operand(self, build: Builder, value: Value) -> Value:
+        if value not in self.values:
+            # An attribute that has become an operand.
+            assert value.constant is not None
+            self.values[value] = build.constant(value.constant, name=f"{self.node.key}_const")
+        return self.values[value]
+
+
+def _same(a: Attr, b: Attr) -> bool:
+    if a.kind is AttrKind.TENSOR and b.kind is AttrKind.TENSOR:
+        return bool(a.value.same_as(b.value))
+    return a == b

@@ -151,12 +151,12 @@ def check_before(graph: Graph, linear: Linear, affine: ChannelAffine, root: Node
         return None
     if linear.weight.constant is None:
         return f"weight {linear.weight.name} is not constant"
-    if reason := shift_error(graph, linear):
+    if reason := _shift_error(graph, linear):
         return reason
     return _bias_error(linear, _bias_before, affine)
 
 
-def shift_error(graph: Graph, linear: Linear) -> str | None:
+def _shift_error(graph: Graph, linear: Linear) -> str | None:
     """Why a shift of the data does not shift every place of the result alike, or None."""
     if linear.is_batched:
         return "weight of MatMul holds several matrices"

@@ -7,40 +7,49 @@ interrupted.
 
 from __future__ import annotations
 
+import signal
 import sys
-
-import click
+from typing import TYPE_CHECKING, NoReturn
 
 from optc.cli.app import app
-from optc.cli.console import show_crash, show_error
+from optc.cli.console import show_crash, show_error, warn
 from optc.errors import OptcError
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 __all__ = ["app", "main"]
 
 _INTERRUPTED = 130
 
 
+class _Interrupted(BaseException):
+    """Raised by Ctrl-C. Not a KeyboardInterrupt, which the argument parser turns into exit 1."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run optc with these arguments (default: the process's) and return the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in words
+    before = signal.signal(signal.SIGINT, _interrupt)
     try:
-        code = app(args=words, prog_name="optc", standalone_mode=False)
-    except click.exceptions.Abort:
+        app(args=words, prog_name="optc")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except _Interrupted:
+        warn("interrupted; an output that was there before is untouched")
         return _INTERRUPTED
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
     except OptcError as error:
         show_error(error, as_json=as_json)
         return error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone: nothing is left to say
-        return 1
     except Exception as error:
         # The last line of defence: what nobody foresaw becomes a report that can be pasted.
         show_crash(error, words, as_json=as_json)
         return 3
-    return code if isinstance(code, int) else 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Interrupted

@@ -81,13 +81,12 @@ def show(result: CompileResult) -> None:
     for message in result.warnings:
         warn(message)
     say(f"{result.name}: {result.model.name} for {', '.join(result.artifacts)} on {result.runtime}")
-    shown: set[tuple[StepRecord, ...]] = set()
-    for name, artifact in result.artifacts.items():
-        if artifact.steps in shown:
-            continue
-        shown.add(artifact.steps)
-        if len({a.steps for a in result.artifacts.values()}) > 1:
-            say(f"  {name}:")
+    shared = {id(artifact.steps): artifact for artifact in reversed(result.artifacts.values())}
+    for artifact in result.artifacts.values():
+        if shared[id(artifact.steps)] is not artifact:
+            continue  # the graph of an earlier target serves this one as well
+        if len(shared) > 1:
+            say(f"  {artifact.target}:")
         _show_steps(artifact.steps)
         if artifact.verification is not None:
             for line in artifact.verification.lines():

@@ -125,7 +125,7 @@ class StoredArrays:
             feeds: dict[str, Value] = {}
             for column, stream in zip(self.columns, streams, strict=True):
                 block = _resize(next(stream), used, fixed)
-                feeds[column.name] = block[0] if column.whole else block
+                feeds[column.name] = block[0, ...] if column.whole else block
             rows = max(fixed, used)
             filled = fill_inputs(self.types, feeds, self.hints, stream=f"fill/{start}", batch=rows)
             truth = native(next(labels)[:used]) if labels else None

@@ -14,7 +14,7 @@ import onnx
 from onnx import AttributeProto, TensorProto, numpy_helper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto
@@ -135,7 +135,7 @@ def _node(node: NodeProto, folder: Path | None) -> dict[str, Any]:
 
 
 def _attribute(item: AttributeProto, folder: Path | None) -> tuple[Any, ...]:
-    values = {
+    values: dict[int, Callable[[], Any]] = {
         AttributeProto.TENSOR: lambda: _tensor(item.t, folder),
         AttributeProto.TENSORS: lambda: [_tensor(tensor, folder) for tensor in item.tensors],
         AttributeProto.SPARSE_TENSOR: lambda: _sparse(item.sparse_tensor, folder),
@@ -242,7 +242,7 @@ def _size(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     return str(dim.dim_param) or None
 
 
-_CONTENT = {
+_CONTENT: dict[str, Callable[[Any], tuple[Any, ...]]] = {
     "tensor_type": _tensor_type,
     "sparse_tensor_type": _tensor_type,
     "sequence_type": lambda inner: (_type(inner.elem_type),),

@@ -104,8 +104,7 @@ def test_a_range_that_does_not_fit_is_an_error() -> None:
         made("x", TensorType(DType.U8, (2,)), hints=InputHints(ranges={"x": (-1, 1)}))
     assert caught.value.code == "range-invalid"
     assert caught.value.message == (
-        "the range of input 'x' does not fit: "
-        "-1 to 1 are not both integers from 0 to 255 (u8)"
+        "the range of input 'x' does not fit: -1 to 1 are not both integers from 0 to 255 (u8)"
     )
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from optc.errors import RecipeError
-from optc.recipe import Recipe, load_recipe
+from optc.errors import Problem, RecipeError
+from optc.recipe import load_recipe
 from optc.recipe.positions import from_python, read_text
 from optc.recipe.tree import Problems, Source, data
 
@@ -69,14 +69,17 @@ def quiet() -> Any:
         yield
 
 
-def check(source: Path | dict[str, object], **options: Any) -> None:
+def problems_of(source: Path | dict[str, object], **options: Any) -> tuple[Problem, ...]:
     try:
-        assert isinstance(load_recipe(source, **options), Recipe)
-        return
+        load_recipe(source, **options)
     except RecipeError as error:
-        problems = error.problems
+        return error.problems
+    return ()
+
+
+def check(source: Path | dict[str, object], **options: Any) -> None:
     lines = source.read_text().count("\n") + 1 if isinstance(source, Path) else 0
-    for problem in problems:
+    for problem in problems_of(source, **options):
         assert problem.message
         assert problem.line <= lines or problem.file == "fp32.yaml"
 
