@@ -109,7 +109,7 @@ def plan(
 
 def _read(recipe: Recipe) -> Graph:
     graph = load_model(recipe.model_path, sha256=recipe.model.sha256)
-    bind_inputs(graph, {name: spec.shape for name, spec in recipe.inputs.items() if spec.shape})
+    bind_inputs(graph, {name: spec.dims for name, spec in recipe.inputs.items() if spec.dims})
     return graph
 
 

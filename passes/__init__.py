@@ -8,6 +8,7 @@ from optc.passes.describe import describe
 from optc.passes.fold_affine import FoldAffine
 from optc.passes.fold_batchnorm import FoldBatchnorm
 from optc.passes.fold_constants import FoldConstants
+from optc.passes.fold_shapes import FoldShapes
 from optc.passes.freeze_initializers import FreezeInitializers
 from optc.passes.infer_shapes import InferShapes
 from optc.passes.merge_transposes import MergeTransposes
@@ -20,6 +21,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FreezeInitializers,
     InferShapes,
     FoldConstants,
+    FoldShapes,
     RemoveDead,
     RemoveIdentity,
     RemoveDuplicates,
@@ -34,6 +36,7 @@ __all__ = [
     "FoldAffine",
     "FoldBatchnorm",
     "FoldConstants",
+    "FoldShapes",
     "FreezeInitializers",
     "InferShapes",
     "MergeTransposes",

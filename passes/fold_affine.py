@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from optc.ir import TensorType, dims, ops
+from optc.ir import TensorType, dims
 from optc.passes.affine import (
     AFFINE,
     Affine,
@@ -36,11 +36,10 @@ from optc.passes.base import Pass, PassResult
 from optc.passes.linear import (
     LINEAR,
     STEMS,
-    Linear,
     bias_adder,
     linear_ending_at,
     linear_of,
-    rank_of,
+    shape_of,
 )
 from optc.passes.weights import (
     FLOATS,
@@ -62,6 +61,7 @@ if TYPE_CHECKING:
 
     from optc.ir import Graph, Node, Value
     from optc.passes.base import PassContext
+    from optc.passes.linear import Linear
 
 
 class FoldAffine(Pass):
@@ -194,12 +194,13 @@ class _Folder:
         if linear.node.op_type == "MatMul" and not affine.scales and linear.adder is None:
             return ""  # nothing gained: without a bias, an Add would follow instead
         tensor, axis = affine.tensor, linear.data_axis
-        rank = rank_of(affine.data)
+        shape = shape_of(self.graph, affine.data)
+        rank = None if shape is None else len(shape)
         if rank is None and linear.data_rank is not None and len(tensor.shape) < linear.data_rank:
             rank = linear.data_rank  # a smaller constant cannot have raised the rank
         if reason := not_per_channel(tensor, axis, linear.inputs, rank):
             return reason
-        if tensor.elements > 1 and _size(self.graph, affine.data, axis) != linear.inputs:
+        if tensor.elements > 1 and (shape is None or shape[axis] != linear.inputs):
             return f"the constant {tensor.type} may enlarge {affine.data.name}"
         plan = _per_channel(affine.terms(), linear.inputs)
         return check_before(self.graph, linear, plan, affine.node) or plan
@@ -332,19 +333,3 @@ def _emit(build: Builder, chain: Sequence[Affine], total: Terms) -> Value:
         shape = dims.broadcast_shapes(data.type.shape, total.scale.shape)
         build.graph.set_type(scaled, TensorType(data.type.dtype, shape))
     return build.Add(scaled, build.like(total.shift, shifting.constant), like=shifting.node)
-
-
-def _size(graph: Graph, value: Value, axis: int) -> int | None:
-    """Size of a dimension that counts channels, as far as types or weights tell."""
-    while True:
-        if isinstance(value.type, TensorType) and value.type.shape is not None:
-            size = value.type.shape[axis]
-            return size if isinstance(size, int) else None
-        node = value.node
-        if node.is_op(*LINEAR):
-            linear = linear_of(graph, node)
-            return linear.outputs if isinstance(linear, Linear) and linear.axis == axis else None
-        operand = graph.operand(node, 0)
-        if operand is None or not ops.info(node).has(ops.Trait.UNARY):
-            return None
-        value = operand

@@ -140,8 +140,6 @@ class BatchnormBefore(Rule):
         if isinstance(linear, str):
             return match.refuse(linear)
         norm = match.node(_BN)
-        if linear.data is not norm.output:
-            return match.refuse(f"{_BN} output is the weight of {linear.node.label}")
         reason = _norm_error(match, linear.data_rank, linear.data_axis, linear.inputs)
         if reason:
             return match.refuse(reason)

@@ -29,7 +29,7 @@ from optc.ir import Kind, TensorType, ops
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from optc.ir import Graph, Node, Use, Value
+    from optc.ir import Dim, Graph, Node, Shape, Use, Value
 
 STEMS: Final = {
     "Conv": "conv",
@@ -162,9 +162,28 @@ def use_text(use: Use, verb: str) -> str:
     return f"{verb} {use.node.label}"
 
 
-def rank_of(value: Value) -> int | None:
-    """Number of dimensions of a value, as far as its type tells."""
-    return value.type.rank if isinstance(value.type, TensorType) else None
+def shape_of(graph: Graph, value: Value) -> Shape | None:
+    """Dimensions of a value, as far as its type tells, or where that comes from.
+
+    Where the type is missing, the shape is that of the value that it is an elementwise function
+    of, or of the convolution or Gemm that computes it. None when the rank is not known.
+    """
+    while True:
+        if isinstance(value.type, TensorType) and value.type.shape is not None:
+            return value.type.shape
+        node, source = value.node, graph.operand(value.node, 0)
+        same = ops.info(node).has(ops.Trait.UNARY) or node.is_op("BatchNormalization")
+        if source is None or value.index > 0 or not same:
+            break
+        value = source
+    if not node.is_op(*LINEAR) or node.op_type == "MatMul":
+        return None
+    linear = linear_of(graph, node)
+    if isinstance(linear, str) or linear.rank is None:
+        return None
+    shape: list[Dim] = [None] * linear.rank
+    shape[linear.axis] = linear.outputs
+    return tuple(shape)
 
 
 def _static_shape(value: Value) -> tuple[int, ...] | None:
@@ -244,7 +263,8 @@ def _matmul(graph: Graph, node: Node, adder: Node | None) -> Linear | str:
     left, right = _both_orders(graph, node)[0]
     on_left = right.constant is None and left.constant is not None
     data, weight = (right, left) if on_left else (left, right)
-    data_rank = rank_of(data)
+    data_shape = shape_of(graph, data)
+    data_rank = None if data_shape is None else len(data_shape)
     if weight.constant is None:
         return f"neither {data.name} nor {weight.name} is constant"
     shape = weight.constant.shape

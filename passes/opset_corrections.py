@@ -58,14 +58,8 @@ def _dropout(graph: Graph, node: Node) -> Mapping[str, Any] | str:
     return f"its mask {mask.name} is used" if mask is not None and graph.is_used(mask) else {}
 
 
-def _group_normalization(graph: Graph, node: Node) -> Mapping[str, Any] | str:
-    """From 21 on scale and bias are per channel; before, per group."""
-    return "GroupNormalization-18 scales per group, GroupNormalization-21 per channel"
-
-
 _CORRECTIONS: Final[Mapping[str, tuple[int, Correction]]] = {
     "Dropout": (12, _dropout),
-    "GroupNormalization": (21, _group_normalization),
     "Hardmax": (13, _hardmax),
     "Resize": (11, _resize),
     "Upsample": (11, _resize),

@@ -24,6 +24,7 @@ _RULES = {
     Kind.CONSTANT: "dead-constant",
     Kind.CAPTURE: "dead-capture",
 }
+_PAIR = (1, 2)  # results that come together: keys and values, mean and variance
 
 
 class RemoveDead(Pass):
@@ -103,10 +104,10 @@ def _selects(graph: Graph, node: Node, value: Value) -> str | None:
             return f"{value.name} makes this the training form (opset {graph.opset} < 14)"
         if ops.attribute(graph, node, "training_mode"):
             return f"training_mode is on, which needs {value.name}"
-    if node.is_op("Attention") and value.index in (1, 2):
+    if node.is_op("Attention") and value.index in _PAIR and graph.operand(node, 4) is not None:
+        return f"{value.name} belongs to the operand past_key"
+    if node.is_op("Attention", "BatchNormalization") and value.index in _PAIR:
         other = node.outputs[3 - value.index] if len(node.outputs) > 2 else None
-        if graph.operand(node, 4) is not None:
-            return f"{value.name} belongs to the operand past_key"
         if other is not None and graph.is_used(other):
             return f"{value.name} belongs to {other.name}, which is used"
     return None

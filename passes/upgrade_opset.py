@@ -229,8 +229,8 @@ def _by_job(converted: Graph) -> dict[int, list[Node]]:
     for node in reversed(converted.ordered()):
         for value in node.outputs:
             for use in converted.uses(value) if value is not None else ():
-                output = use.node.kind is Kind.OUTPUT
-                owner[node] = _job(use.node.name) if output else owner[use.node]
+                ends = use.node.kind is Kind.OUTPUT
+                owner[node] = _job(use.node.name) if ends else owner[use.node]
         groups[owner[node]].append(node)
     return {job: nodes[::-1] for job, nodes in groups.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -94,7 +95,8 @@ def show(result: CompileResult) -> None:
         else:
             say("  not verified (--no-verify)")
     state = "written to" if not result.missed or result.kept else "not written:"
-    say(f"{state} {result.output} in {result.seconds['total']:.1f} s")
+    place = os.path.relpath(result.output)
+    say(f"{state} {place} in {result.seconds['total']:.1f} s")
 
 
 def _show_steps(steps: tuple[StepRecord, ...]) -> None:

@@ -10,6 +10,7 @@ import onnx.defs
 import onnx.helper
 
 from optc.errors import did_you_mean
+from optc.frontend.strings import domain_of, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,7 +44,7 @@ def read_opsets(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
     """Opset version by domain, in the order given; the highest when a domain is given twice."""
     found: dict[str, int] = {}
     for item in imports:
-        domain = "" if item.domain == "ai.onnx" else item.domain
+        domain = domain_of(item.domain)
         found[domain] = max(item.version, found.get(domain, 0))
     return found
 
@@ -106,7 +107,7 @@ def check_functions(model: onnx.ModelProto, source: Source) -> None:
     """
     bodies: dict[tuple[str, str, str], onnx.FunctionProto] = {}
     for function in model.functions:
-        key = (function.domain, function.name, function.overload)
+        key = (text(function.domain), text(function.name), text(function.overload))
         if key in bodies:
             raise source.error("duplicate-function", f"function {key[1]!r} is defined twice")
         bodies[key] = function
@@ -120,7 +121,7 @@ def check_functions(model: onnx.ModelProto, source: Source) -> None:
 def _called(nodes: Iterable[onnx.NodeProto]) -> set[tuple[str, str, str]]:
     found = set()
     for node in nodes:
-        found.add((node.domain, node.op_type, node.overload))
+        found.add((text(node.domain), text(node.op_type), text(node.overload)))
         for item in node.attribute:
             for part in (item.g,) if item.HasField("g") else item.graphs:
                 found |= _called(part.node)
@@ -133,7 +134,7 @@ class OperatorCheck:
     def __init__(self, source: Source, model: onnx.ModelProto) -> None:
         self._source = source
         self._known: set[tuple[int, str, str]] = set()
-        self._functions = {(item.domain, item.name) for item in model.functions}
+        self._functions = {(text(item.domain), text(item.name)) for item in model.functions}
 
     def check(self, record: Record, opsets: Mapping[str, int]) -> None:
         """Check the operator of one node.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from optc.frontend.strings import pairs
 from optc.ir import ExternalData
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class ExternalFiles:
         Raises:
             ModelError: the file is missing or not allowed, or the tensor does not lie within it.
         """
-        entries = {entry.key: entry.value for entry in proto.external_data}
+        entries = pairs(proto.external_data)
         whole = self._file(entries.get("location", ""), proto.name)
         offset = self._number(entries, "offset", proto.name) or 0
         length = self._number(entries, "length", proto.name)

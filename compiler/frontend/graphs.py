@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optc.frontend.records import AttributeReader, in_order
+from optc.frontend.strings import pairs, text
 from optc.frontend.tensors import TensorReader
 from optc.frontend.types import read_type
 from optc.ir import Attr, AttrKind, DType, Graph, Tensor
@@ -95,13 +96,13 @@ class GraphReader:
             ModelError: as for `read`.
         """
         scope = _Scope(body, in_function=True)
-        scope.infos = {info.name: info for info in proto.value_info}
-        for name in proto.input:
+        scope.infos = {text(info.name): info for info in proto.value_info}
+        for name in map(text, proto.input):
             self._check_new(scope, name)
             info = scope.infos.get(name)
             self._define(scope, body.add_input(name, self._type(info)), info)
         self._nodes(proto.node, scope)
-        for name in proto.output:
+        for name in map(text, proto.output):
             self._add_output(scope, name)
 
     def _fill(
@@ -111,16 +112,16 @@ class GraphReader:
         weights: Mapping[int, memoryview] = MappingProxyType({}),
     ) -> None:
         graph = scope.graph
-        graph.doc = proto.doc_string
+        graph.doc = text(proto.doc_string)
         graph.metadata = pairs(proto.metadata_props)
         if proto.quantization_annotation:
             notes = (item.SerializeToString() for item in proto.quantization_annotation)
             graph.opaque["quantization_annotation"] = tuple(notes)
-        scope.infos = {info.name: info for info in proto.value_info}
-        scope.results = {info.name: info for info in proto.output}
+        scope.infos = {text(info.name): info for info in proto.value_info}
+        scope.results = {text(info.name): info for info in proto.output}
         data = self._initializers(proto, weights)
         for info in proto.input:
-            self._input(scope, info, data.pop(info.name, None))
+            self._input(scope, info, data.pop(text(info.name), None))
         for name, tensor in data.items():
             self._constant(scope, name, tensor)
         self._nodes(proto.node, scope)
@@ -132,18 +133,21 @@ class GraphReader:
     ) -> dict[str, Tensor | SparseTensor]:
         found: dict[str, Tensor | SparseTensor] = {}
         for index, dense in enumerate(proto.initializer):
-            self._check_name(dense.name, found)
-            found[dense.name] = self._tensors.dense(dense, weights.get(index))
+            name = text(dense.name)
+            self._check_name(name, found)
+            found[name] = self._tensors.dense(dense, weights.get(index))
         for sparse in proto.sparse_initializer:
-            self._check_name(sparse.values.name, found)
-            found[sparse.values.name] = self._tensors.sparse(sparse)
+            name = text(sparse.values.name)
+            self._check_name(name, found)
+            found[name] = self._tensors.sparse(sparse)
         return found
 
     def _input(
         self, scope: _Scope, info: onnx.ValueInfoProto, default: Tensor | SparseTensor | None
     ) -> None:
-        self._check_new(scope, info.name)
-        value = scope.graph.add_input(info.name, self._type(info))
+        name = text(info.name)
+        self._check_new(scope, name)
+        value = scope.graph.add_input(name, self._type(info))
         if isinstance(default, Tensor):
             value.node.tensor = default
         else:
@@ -157,8 +161,8 @@ class GraphReader:
         return value.node
 
     def _output(self, scope: _Scope, info: onnx.ValueInfoProto) -> None:
-        node = self._add_output(scope, info.name, self._type(info))
-        node.doc = info.doc_string
+        node = self._add_output(scope, text(info.name), self._type(info))
+        node.doc = text(info.doc_string)
         node.metadata = pairs(info.metadata_props)
 
     def _add_output(self, scope: _Scope, name: str, declared: Type | None = None) -> Node:
@@ -188,7 +192,7 @@ class GraphReader:
                 self._node(record, scope)
             else:
                 node = self._constant(scope, record.outputs[0], tensor)
-                node.doc = record.proto.doc_string
+                node.doc = text(record.proto.doc_string)
                 node.metadata = pairs(record.proto.metadata_props)
 
     def _node(self, record: Record, scope: _Scope) -> None:
@@ -209,15 +213,15 @@ class GraphReader:
             operands,
             outputs=[name or None for name in record.outputs],
             domain=record.domain,
-            name=proto.name,
+            name=text(proto.name),
             attributes=attributes,
             types=[
                 self._type(infos.get(name) or scope.results.get(name)) for name in record.outputs
             ],
             captures=captures,
         )
-        node.overload = proto.overload
-        node.doc = proto.doc_string
+        node.overload = text(proto.overload)
+        node.doc = text(proto.doc_string)
         if proto.metadata_props:
             node.metadata = pairs(proto.metadata_props)
         if proto.device_configurations:
@@ -236,7 +240,7 @@ class GraphReader:
         for item in record.graphs:
             graphs = []
             for proto in item.protos:
-                inner = Graph(proto.name, parent=scope.graph)
+                inner = Graph(text(proto.name), parent=scope.graph)
                 self._fill(proto, _Scope(inner, scope, captures, scope.in_function))
                 graphs.append(inner)
             value = graphs[0] if item.kind is AttrKind.GRAPH else tuple(graphs)
@@ -258,7 +262,7 @@ class GraphReader:
     def _define(self, scope: _Scope, value: Value, info: onnx.ValueInfoProto | None) -> None:
         scope.values[value.name] = value
         if info is not None:
-            value.doc = info.doc_string
+            value.doc = text(info.doc_string)
             if info.metadata_props:
                 value.metadata = pairs(info.metadata_props)
 
@@ -318,7 +322,3 @@ _CONSTANT_FORMS: dict[tuple[str, AttrKind], Callable[[Any], Tensor]] = {
     ("value_strings", AttrKind.STRINGS): lambda value: Tensor.from_strings(value, (len(value),)),
 }
 
-
-def pairs(entries: Iterable[onnx.StringStringEntryProto]) -> dict[str, str]:
-    """Key-value entries as a dictionary, in their order."""
-    return {entry.key: entry.value for entry in entries}

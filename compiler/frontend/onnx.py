@@ -17,8 +17,9 @@ from optc.frontend.checks import (
     check_versions,
     read_opsets,
 )
-from optc.frontend.graphs import GraphReader, pairs
+from optc.frontend.graphs import GraphReader
 from optc.frontend.source import open_source
+from optc.frontend.strings import pairs, text
 from optc.frontend.tensors import Datum, read_tensor
 from optc.frontend.types import match_types, read_types
 from optc.ir import Function, Graph, ModelInfo
@@ -55,7 +56,7 @@ def load_model(
     model, place = parsed.model, parsed.source
     check_versions(model, place, oldest_opset)
     check_functions(model, place)
-    graph = Graph(model.graph.name, read_opsets(model.opset_import), model=_info(model))
+    graph = Graph(text(model.graph.name), read_opsets(model.opset_import), model=_info(model))
     reader = GraphReader(place, OperatorCheck(place, model))
     for proto in model.functions:
         function = _function(proto, reader)
@@ -67,11 +68,11 @@ def load_model(
 def _info(model: onnx.ModelProto) -> ModelInfo:
     info = ModelInfo(
         ir_version=model.ir_version,
-        producer_name=model.producer_name,
-        producer_version=model.producer_version,
-        domain=model.domain,
+        producer_name=text(model.producer_name),
+        producer_version=text(model.producer_version),
+        domain=text(model.domain),
         model_version=model.model_version,
-        doc=model.doc_string,
+        doc=text(model.doc_string),
         metadata=pairs(model.metadata_props),
     )
     for name in ("training_info", "configuration"):
@@ -81,15 +82,15 @@ def _info(model: onnx.ModelProto) -> ModelInfo:
 
 
 def _function(proto: onnx.FunctionProto, reader: GraphReader) -> Function:
-    body = Graph(proto.name, read_opsets(proto.opset_import))
+    body = Graph(text(proto.name), read_opsets(proto.opset_import))
     reader.read_function(proto, body)
     return Function(
-        name=proto.name,
-        domain=proto.domain,
-        overload=proto.overload,
+        name=text(proto.name),
+        domain=text(proto.domain),
+        overload=text(proto.overload),
         body=body,
-        attributes=tuple(proto.attribute),
-        defaults={item.name: reader.attribute(item) for item in proto.attribute_proto},
-        doc=proto.doc_string,
+        attributes=tuple(map(text, proto.attribute)),
+        defaults={text(item.name): reader.attribute(item) for item in proto.attribute_proto},
+        doc=text(proto.doc_string),
         metadata=pairs(proto.metadata_props),
     )

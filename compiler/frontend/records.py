@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from optc.frontend.strings import domain_of, text
 from optc.frontend.types import read_type
 from optc.ir import Attr, AttrKind
 
@@ -91,14 +92,14 @@ class AttributeReader:
                 "export the model again with IR version 2 or newer",
             )
         if proto.ref_attr_name:
-            return Attr(_KINDS[number], None, proto.ref_attr_name, proto.doc_string)
+            return Attr(_KINDS[number], None, text(proto.ref_attr_name), text(proto.doc_string))
         try:
             value = self._values[number](proto)
         except ValueError as error:
             raise self._source.error(
                 "attribute-invalid", f"attribute {proto.name!r}: {error}"
             ) from error
-        return Attr(_KINDS[number], value, doc=proto.doc_string)
+        return Attr(_KINDS[number], value, doc=text(proto.doc_string))
 
     def record(self, proto: onnx.NodeProto) -> Record:
         """Unpack one node.
@@ -109,7 +110,7 @@ class AttributeReader:
         attributes: dict[str, Attr | None] = {}
         graphs = []
         for item in proto.attribute:
-            name = item.name
+            name = text(item.name)
             if name in attributes:
                 raise self._source.error(
                     "attribute-invalid",
@@ -117,17 +118,16 @@ class AttributeReader:
                 )
             if item.type in _GRAPHS and not item.ref_attr_name:
                 parts = (item.g,) if item.type == AttrKind.GRAPH.value else tuple(item.graphs)
-                graphs.append(GraphAttr(name, _KINDS[item.type], item.doc_string, parts))
+                graphs.append(GraphAttr(name, _KINDS[item.type], text(item.doc_string), parts))
                 attributes[name] = None
             else:
                 attributes[name] = self.read(item)
-        domain = proto.domain
         return Record(
             proto,
-            proto.op_type,
-            "" if domain == "ai.onnx" else domain,
-            tuple(proto.input),
-            tuple(proto.output),
+            text(proto.op_type),
+            domain_of(proto.domain),
+            tuple(map(text, proto.input)),
+            tuple(map(text, proto.output)),
             attributes,
             tuple(graphs),
         )
@@ -176,15 +176,15 @@ def _needs(record: Record) -> Iterable[str]:
 
 def _free(graph: onnx.GraphProto) -> Iterator[str]:
     """Names that a subgraph uses and does not define; some may be named more than once."""
-    own = {info.name for info in graph.input}
-    own.update(tensor.name for tensor in graph.initializer)
-    own.update(tensor.values.name for tensor in graph.sparse_initializer)
+    own = {text(info.name) for info in graph.input}
+    own.update(text(tensor.name) for tensor in graph.initializer)
+    own.update(text(tensor.values.name) for tensor in graph.sparse_initializer)
     used: dict[str, None] = {}
     for node in graph.node:
-        own.update(node.output)
-        used.update(dict.fromkeys(node.input))
+        own.update(map(text, node.output))
+        used.update(dict.fromkeys(map(text, node.input)))
         for item in node.attribute:
             parts = (item.g,) if item.HasField("g") else item.graphs
             used.update((name, None) for part in parts for name in _free(part))
-    used.update((info.name, None) for info in graph.output)
+    used.update((text(info.name), None) for info in graph.output)
     return (name for name in used if name and name not in own)

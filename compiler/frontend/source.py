@@ -19,6 +19,7 @@ from optc.frontend.wire import cut_weights
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_SMALL = 1 << 20
 _LIMIT = (1 << 31) - 1  # protobuf readers refuse messages of 2 GiB and more
 
 # What people pass by mistake, by the bytes at an offset: what it is, and what to do instead.
@@ -65,7 +66,7 @@ class Parsed:
 
 
 def decode(message: Any, data: bytes, problem: ModelError) -> Any:
-    """The message in serialized form; `problem` is raised when the bytes do not decode."""
+    """Parse a message of this class; `problem` is raised when the bytes do not decode."""
     try:
         return message.FromString(data)
     except DecodeError as error:
@@ -141,16 +142,32 @@ def _parse(data: bytes, place: Source) -> Parsed:
     weights: dict[int, memoryview] = {}
     with suppress(ValueError):  # then protobuf knows better, or says what is wrong
         data, weights = cut_weights(data)
-    problem = place.error(
-        "model-truncated",
-        "the file is truncated or not an ONNX model: its protobuf does not decode",
-        "export or download it again, and compare sizes with the original",
-    )
-    model = decode(onnx.ModelProto, data, problem)
+    model = decode(onnx.ModelProto, data, _unreadable(data, place))
     if not model.HasField("graph"):
         raise place.error(
             "not-a-model",
             "this is not an ONNX model: it holds no graph",
-            "a tensor of a test_data_set folder (.pb) is data, not a model",
+            "give an .onnx file; parts of models and test data have other forms",
         )
     return Parsed(model, weights, place)
+
+
+def _unreadable(data: bytes, place: Source) -> ModelError:
+    if _is_tensor(data):
+        return place.error(
+            "not-a-model", "this is a tensor, not a model", "give the .onnx file that it goes with"
+        )
+    return place.error(
+        "model-truncated",
+        "the file is truncated or not an ONNX model: its protobuf does not decode",
+        "export or download it again, and compare sizes with the original",
+    )
+
+
+def _is_tensor(data: bytes) -> bool:
+    """Whether small data is a TensorProto, as in test_data_set folders."""
+    if len(data) > _SMALL:
+        return False
+    with suppress(DecodeError):
+        return bool(onnx.TensorProto.FromString(data).data_type)
+    return False

@@ -14,6 +14,7 @@ import onnx
 from optc.errors import ModelError
 from optc.frontend.external import ExternalFiles
 from optc.frontend.source import Source, decode
+from optc.frontend.strings import pairs, text
 from optc.ir import (
     DType,
     MapType,
@@ -79,8 +80,8 @@ class TensorReader:
             raise self._broken(proto, "it has no element type")
         if proto.HasField("segment"):
             raise self._broken(proto, "it is stored in segments, which no exporter writes")
-        doc = proto.doc_string
-        metadata = tuple((entry.key, entry.value) for entry in proto.metadata_props)
+        doc = text(proto.doc_string)
+        metadata = tuple(pairs(proto.metadata_props).items())
         try:
             data = self._data(proto, dtype, shape) if raw is None else raw
             return Tensor(dtype, shape, data, doc, metadata)
@@ -169,7 +170,8 @@ def read_tensor(data: bytes, type: Type | None = None) -> tuple[str, Datum]:
     )
     proto = decode(_MESSAGES.get(type.__class__, onnx.TensorProto), data, problem)
     datum = _read_datum(proto, TensorReader(source))
-    return (proto.values.name if type.__class__ is SparseTensorType else proto.name), datum
+    named = proto.values if type.__class__ is SparseTensorType else proto
+    return text(named.name), datum
 
 
 _MESSAGES: dict[object, Any] = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from optc.frontend.strings import text
 from optc.ir import (
     DType,
     MapType,
@@ -40,7 +41,7 @@ def read_type(proto: onnx.TypeProto) -> Type | None:
     if case is None:
         return None
     inner = getattr(proto, case)
-    denotation = proto.denotation
+    denotation = text(proto.denotation)
     if case == "sequence_type":
         return SequenceType(read_type(inner.elem_type), denotation)
     if case == "optional_type":
@@ -51,15 +52,15 @@ def read_type(proto: onnx.TypeProto) -> Type | None:
     if case == "sparse_tensor_type":
         dtype = DType.from_onnx(inner.elem_type)
         return SparseTensorType(dtype, _read_shape(inner), denotation)
-    return OpaqueType(inner.domain, inner.name, denotation)
+    return OpaqueType(text(inner.domain), text(inner.name), denotation)
 
 
 def _read_tensor(proto: onnx.TypeProto) -> TensorType:
     inner = proto.tensor_type
     shape = _read_shape(inner)
     dtype = DType.from_onnx(inner.elem_type)
-    marks = tuple(dim.denotation for dim in inner.shape.dim) if shape else ()
-    return TensorType(dtype, shape, proto.denotation, marks if any(marks) else ())
+    marks = tuple(text(dim.denotation) for dim in inner.shape.dim) if shape else ()
+    return TensorType(dtype, shape, text(proto.denotation), marks if any(marks) else ())
 
 
 def _read_shape(inner: onnx.TypeProto.Tensor | onnx.TypeProto.SparseTensor) -> Shape | None:
@@ -72,7 +73,7 @@ def _read_dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
     if dim.HasField("dim_value"):
         size: int = dim.dim_value
         return size if size >= 0 else None
-    return dim.dim_param or None
+    return text(dim.dim_param) or None
 
 
 def read_types(model: onnx.ModelProto) -> dict[str, Type]:
@@ -91,7 +92,7 @@ def _declared(proto: onnx.GraphProto) -> dict[str, Type]:
     for info in (*proto.value_info, *proto.output, *proto.input):
         type = read_type(info.type)
         if type is not None:
-            found[info.name] = type
+            found[text(info.name)] = type
     return found
 
 

@@ -232,8 +232,12 @@ class _GraphComparison:
         for index in range(max(len(a), len(b))):
             old = a[index] if index < len(a) else None
             new = b[index] if index < len(b) else None
-            if not self.pairing.same(old, new):
-                yield f"operand {index}: {_name(old)} -> {_name(new)}"
+            if self.pairing.same(old, new):
+                continue
+            before, after = _name(old), _name(new)
+            if before == after:  # the name has moved to another result
+                before, after = f"{before} of {_producer(old)}", f"{after} of {_producer(new)}"
+            yield f"operand {index}: {before} -> {after}"
 
     def _captures(self, a: Mapping[str, Value], b: Mapping[str, Value]) -> Iterator[str]:
         theirs = list(b.values())
@@ -324,6 +328,10 @@ def _type(node: Node) -> Type | None:
 
 def _operator(node: Node) -> str:
     return f"{node.qualified_op}:{node.overload}" if node.overload else node.qualified_op
+
+
+def _producer(value: Value | None) -> str:
+    return "" if value is None else value.node.qualified_op or value.node.kind.value
 
 
 def _name(value: Value | None) -> str:

@@ -4,9 +4,9 @@ A `Dim` is a number, a text or None. A text is a symbol (``N``) or an expression
 spelling (``2*N``, ``floor((H + 1)/2)``, ``min(512, L)``) is also what goes into ``dim_param``.
 A symbol stands for a size of at least zero; equal symbols stand for equal sizes (ONNX IR
 specification, "Static tensor shapes"). Everything here is total: what cannot be computed, or only
-as an expression too large to be of use, is None. A text without a letter (``-1``) or that begins
-with a question mark, and the text ``None``, are what is written for an unknown size: they count as
-None.
+as an expression too large to be of use, is None. So is what exporters and their users write for
+"some size": a text without a letter (``-1``) or that begins with a question mark, and words like
+``dynamic`` and ``None``, which often stand for several sizes at once.
 
 Expressions hold for every run of a model that does not fail.
 """
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 _CACHE: Final = 1 << 15
 _MAX_TEXT: Final = 128
 _LIMIT: Final = 2**63
-_PLACEHOLDERS: Final = frozenset({"None", "none", "null", "NULL", "nan"})
+_PLACEHOLDERS: Final = frozenset(
+    {"any", "dim", "dyn", "dynamic", "nan", "none", "null", "undefined", "unk", "unknown", "var"}
+)
 
 _Known: TypeAlias = int | str
 
@@ -40,7 +42,7 @@ def clean(dim: Dim) -> Dim:
 
 @lru_cache(maxsize=_CACHE)
 def _clean_text(text: str) -> Dim:
-    if text.startswith("?") or text in _PLACEHOLDERS:
+    if text.startswith("?") or text.lower() in _PLACEHOLDERS:
         return None
     return text if any(char.isalpha() for char in text) else None
 

@@ -45,6 +45,7 @@ PRINTED_BYTES: Final = 256
 _PLAIN_NAME = re.compile(r"[A-Za-z_/.$-][\w/.:$@-]*", re.ASCII)
 _UNSAFE_DIM = re.compile(r'[\[\],"()]|[^\x20-\x7e]')
 _DIGEST_DIGITS = 8
+_EXACT = 2**24  # integers below are printed as they are: 448.0 in f8e4m3fn, though 450.0 is shorter
 
 _ELEMENT_TYPES: Final = frozenset(
     {"to", "dtype", "output_dtype", "output_datatype", "stash_type", "softmax_precision"}
@@ -127,7 +128,7 @@ def format_float(value: float) -> str:
 
 
 def _shortest(value: float, kind: Callable[[float], Any]) -> str:
-    if not math.isfinite(value):
+    if not math.isfinite(value) or (value.is_integer() and abs(value) < _EXACT):
         return repr(value)
     target = kind(value)
     for digits in range(1, 17):

@@ -3,7 +3,8 @@
 Strong evidence first: what computes the same thing from the same inputs (forward), what feeds the
 same consumers in the same way (backward), what uses the same large weights. Names come after, since
 exporters number values and one inserted node shifts all numbers. Rounds repeat until nothing new is
-found, so one changed node in the middle of a renamed graph is still found to be that one node.
+found, so one changed node in the middle of a renamed graph is still found to be that one node: at
+last, what stands in the same place is taken to be the same node.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Pairing:
         for rule in (_captures, _exact_constants, _large_constants, _constant_names, _constants):
             self._pair_by(rule)
         self._propagate()
-        for rule in (_weights, _names_with_op, _node_names, _names):
+        for rule in (_weights, _names_with_op, _node_names, _names, _places):
             if self._pair_by(rule):
                 self._propagate()
 
@@ -260,6 +261,24 @@ def _node_names(side: _Side) -> Signatures:
 
 def _names(side: _Side) -> Signatures:
     return ((node, node.key) for node in side.unpaired())
+
+
+def _places(side: _Side) -> Signatures:
+    """Whatever the operator: what lies between the same operands and the same uses."""
+    for node in side.unpaired():
+        operands = [
+            None if value is None else (side.pair_ids.get(value.node, 0), value.index)
+            for value in side.graph.operands(node)
+        ]
+        uses = {
+            (value.index, str(use.key), side.pair_ids.get(use.node, 0))
+            for value in node.outputs
+            if value is not None
+            for use in side.graph.uses(value)
+        }
+        links = [link[0] for link in operands if link is not None] + [link[2] for link in uses]
+        if uses and all(links):
+            yield node, (tuple(operands), frozenset(uses))
 
 
 def _is_large(value: Value) -> bool:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     Shapes = Sequence[Shape | None] | None
 
-END: Final = 2**31 - 1
-"""From here on, an index of Slice means the end (ONNX Slice recommends INT_MAX for it)."""
+END: Final = 10**9
+"""From here on, an index of Slice means the end: exporters write INT_MAX or a round number."""
 
 
 def reshape(site: Site) -> Shapes:

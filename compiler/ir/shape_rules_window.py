@@ -72,7 +72,10 @@ def windows(site: Site, kernel: Sequence[Dim]) -> Windows | None:
 
 
 def _slid(size: Dim, window: Windows, axis: int, *, ceil: bool) -> Dim:
-    """How many windows fit along an axis."""
+    """How many windows fit along an axis, which is at least as long as the window.
+
+    For a shorter one the specification says 0 and onnxruntime, which rounds toward zero, says 1.
+    """
     stride, extent = window.strides[axis], window.extent(axis)
     if window.auto_pad.startswith("SAME"):
         return dims.ceildiv(size, stride)

@@ -344,3 +344,6 @@ RULES: Final[Mapping[str, Callable[[Site, Sequence[Shape | None]], Result]]] = {
     "Range": _range,
     "NonZero": _non_zero,
 }
+
+SOURCES: Final = frozenset({"Shape", "Size", "Constant", "ConstantOfShape"})
+"""Operators that know something without knowing elements of their operands."""

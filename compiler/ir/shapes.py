@@ -25,7 +25,7 @@ from optc.ir.nodes import Kind
 from optc.ir.shape_site import Partial, Site
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from optc.ir.graph import Graph
     from optc.ir.nodes import Node, Value
@@ -85,11 +85,29 @@ def _checked(shape: Shape | None) -> Shape | None:
 
 
 def evaluate(
-    graph: Graph, node: Node, known: Known, shapes: Sequence[Shape | None] | None
+    graph: Graph,
+    node: Node,
+    known: Known,
+    shapes: tuple[Shape | None, ...] | None = None,
 ) -> dict[Value, Partial]:
-    """What is known of the elements of the results of a node whose result shapes are `shapes`."""
+    """What is known of the elements of the results of a node.
+
+    Args:
+        graph: the graph of the node.
+        node: an operation.
+        known: elements of small tensors.
+        shapes: the result shapes when the caller has inferred them already.
+    """
     if node.domain or node.op_type not in shape_values.RULES or rule_of(graph, node) is None:
         return {}
+    operands = [value for value in graph.operands(node) if value is not None]
+    if node.op_type not in shape_values.SOURCES and not (
+        any(value in known for value in operands)
+        or all(value.node.kind is Kind.CONSTANT for value in operands)
+    ):
+        return {}
+    if shapes is None:
+        shapes = infer(graph, node, known)
     found = shape_values.values_of(Site(graph, node, known), shapes or ())
     pairs = zip(node.outputs, found, strict=False)
     return {value: part for value, part in pairs if value is not None}
@@ -107,11 +125,10 @@ def values(graph: Graph) -> dict[Value, Partial]:
 
 def _follow(graph: Graph, known: dict[Value, Partial]) -> None:
     for node in graph.ordered():
-        for _, inner in node.subgraphs():
+        for _, inner in node.subgraphs() if node.attributes else ():
             capture_values(graph, node, inner, known)
             _follow(inner, known)
-        if node.op_type in shape_values.RULES:
-            known.update(evaluate(graph, node, known, infer(graph, node, known)))
+        known.update(evaluate(graph, node, known))
 
 
 def capture_values(graph: Graph, node: Node, inner: Graph, known: dict[Value, Partial]) -> None:

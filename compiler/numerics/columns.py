@@ -9,7 +9,7 @@ import numpy as np
 
 from optc.errors import DataError
 from optc.ir.types import DType, OptionalType, TensorType, format_shape
-from optc.numerics.values import native
+from optc.numerics.values import native, text_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,11 +112,7 @@ def convertible(stored: np.dtype[np.generic], wanted: DType) -> bool:
 def convert(array: Array, wanted: DType) -> Array:
     """Elements as `wanted`; call `convertible` first."""
     if wanted is DType.STRING:
-        items = array.reshape(-1).tolist()
-        texts = [item.decode() if isinstance(item, bytes) else item for item in items]
-        result = np.empty(len(texts), dtype=object)
-        result[:] = texts
-        return result.reshape(array.shape)
+        return text_array(array)
     if array.dtype.kind == "V":
         return np.asarray(array, order="C").view(wanted.numpy)
     return native(array.astype(wanted.numpy, copy=False))

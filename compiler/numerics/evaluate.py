@@ -26,7 +26,7 @@ from optc.ir.types import (
     SparseTensorType,
     TensorType,
 )
-from optc.numerics.values import native
+from optc.numerics.values import native, text_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -231,17 +231,9 @@ def _feed(value: Value) -> Any:
     if not isinstance(value, np.ndarray):
         return value
     if value.dtype.kind in "OUST":
-        return _unicode(value)
+        return text_array(value)  # of bytes, onnxruntime would take the text "b'…'"
     value = native(value)
     return _raw_value(value) if value.dtype.isbuiltin == 2 else value
-
-
-def _unicode(array: Array) -> Array:
-    # onnxruntime takes str(item) of each item, which for bytes would be "b'...'".
-    items = [i.decode() if isinstance(i, bytes) else str(i) for i in array.reshape(-1).tolist()]
-    result = np.empty(len(items), dtype=object)
-    result[:] = items
-    return result.reshape(array.shape)
 
 
 def _raw_value(array: Array) -> Any:

@@ -83,5 +83,6 @@ def _nudge(value: Value, stream: str) -> Value:
     up = draw_range(stream, DType.BOOL, value.shape, 0, 1)
     toward = np.where(up, np.inf, -np.inf).astype(value.dtype)
     fixed = (value == 0) | ~(np.abs(value) < np.finfo(value.dtype).max)
-    moved: Array = np.where(fixed, value, np.nextafter(value, toward))
+    with np.errstate(over="ignore"):  # of the elements that stay
+        moved: Array = np.where(fixed, value, np.nextafter(value, toward))
     return moved

@@ -49,11 +49,26 @@ def native(array: Array) -> Array:
     return np.asarray(array, order="C")
 
 
+def text_array(array: Array) -> Array:
+    """An array of strings of any kind as object array of `str`.
+
+    Bytes that are no UTF-8 become lone surrogates: onnxruntime then refuses the array.
+    """
+    texts = np.empty(array.size, dtype=object)
+    texts[:] = [_text(item) for item in array.reshape(-1).tolist()]
+    return texts.reshape(array.shape)
+
+
+def _text(item: object) -> str:
+    return item.decode(errors="surrogateescape") if isinstance(item, bytes) else str(item)
+
+
 def from_datum(datum: Datum) -> Value:
     """A value from what the ONNX frontend reads; a sparse tensor is made dense."""
     match datum:
         case Tensor():
-            return _strings(datum) if datum.dtype is DType.STRING else datum.numpy()
+            array = datum.numpy()
+            return text_array(array) if datum.dtype is DType.STRING else array
         case SparseTensor():
             return _dense(datum)
         case tuple():
@@ -62,12 +77,6 @@ def from_datum(datum: Datum) -> Value:
             return {_key(key): from_datum(item) for key, item in datum.items()}
         case _:
             return None
-
-
-def _strings(tensor: Tensor) -> Array:
-    array = np.empty(tensor.elements, dtype=object)
-    array[:] = [item.decode() for item in tensor.strings]
-    return array.reshape(tensor.shape)
 
 
 def _dense(sparse: SparseTensor) -> Array:
@@ -79,7 +88,7 @@ def _dense(sparse: SparseTensor) -> Array:
 
 
 def _key(key: int | bytes) -> int | str:
-    return key.decode() if isinstance(key, bytes) else key
+    return key if isinstance(key, int) else _text(key)
 
 
 def json_number(value: float) -> float | str:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from optc.recipe.tree import Problems, Source, Tree
 
-MAX_BYTES = 256 * 1024  # of one file; a recipe is a few kilobytes
+MAX_BYTES = 128 * 1024  # of one file; a recipe is a few kilobytes
 MAX_NODES = 10_000  # of one file, after aliases are expanded
 MAX_DEPTH = 64
 _MAX_INT = 2**63

@@ -134,7 +134,7 @@ class Emit(Section):
         default="onnx", description="file format"
     )
     opset: int | None = Field(
-        default=None, ge=7, description="ONNX opset; when left out, the lowest that the graph needs"
+        default=None, ge=7, description="ONNX opset to raise the model to; its own when left out"
     )
     external_data: Literal["auto", "always", "never"] = Field(
         default="auto", description="weights in a file of their own; auto: when the model is large"
@@ -162,7 +162,7 @@ class Goal(Section):
     max: float | None = Field(default=None, description="greatest acceptable value")
     on_miss: Literal["fail", "keep"] = Field(
         default="fail",
-        description="fail: no output, exit code 4; keep: the output stays, with a warning",
+        description="fail: nothing is written; keep: the result is; exit code 4 in both cases",
     )
 
     @model_validator(mode="after")

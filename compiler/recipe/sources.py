@@ -57,16 +57,13 @@ class Loader:
         self, source: str | Path | Mapping[str, object], overrides: Sequence[str]
     ) -> MapNode | None:
         """The recipe with everything it extends merged in, or None when it cannot be read."""
-        tree: Tree | None
         if isinstance(source, str | os.PathLike):
             path = Path(source)
             self.folder = path.parent
             tree = self._file(path, Source(str(source), path.parent), ())
         else:
-            tree = from_python(source, Source(), self.problems)
-            if isinstance(tree, MapNode):
-                tree = self._complete(tree, ())
-        if not isinstance(tree, MapNode):
+            tree = self._mapping(source)
+        if tree is None:
             return None
         for text in overrides:
             tree = self._overridden(tree, text)
@@ -104,8 +101,11 @@ class Loader:
             return None
         file = preset_path(name)
         tree = self._file(file, Source(file.name, file.parent), ())
-        steps = tree.get("pipeline") if tree else None
-        return steps if isinstance(steps, ListNode) else None
+        if tree is None:
+            return None
+        steps = tree.get("pipeline")
+        assert isinstance(steps, ListNode), f"{file} has no pipeline"
+        return steps
 
     def _overridden(self, tree: MapNode, text: str) -> MapNode:
         override = Override(text, self.folder, self.problems)
@@ -120,6 +120,14 @@ class Loader:
         message = f"unknown preset {spelled(name)}; allowed: {', '.join(PRESETS)}"
         hint = did_you_mean(name, PRESETS) or otherwise
         self.problems.add("unknown-preset", mark, path, message, hint)
+
+    def _mapping(self, source: object) -> MapNode | None:
+        tree = from_python(source, Source(), self.problems)
+        if tree is None or isinstance(tree, MapNode):
+            return tree and self._complete(tree, ())
+        message = f"found {found(tree)}; expected a mapping, or the path of a recipe"
+        self.problems.add("not-a-mapping", tree.mark, "", message)
+        return None
 
     def _file(self, path: Path, source: Source, chain: tuple[Path, ...]) -> MapNode | None:
         if not self._looks_like_a_recipe(path, source):
@@ -180,7 +188,7 @@ class Loader:
                 return self._file(path, Source(path.name, path.parent), chain)
             self._unknown_preset(name, extends.mark, extends.path, f"for a file write ./{name}")
             return None
-        path = Path(os.path.normpath(extends.mark.source.folder / name))
+        path = _tidy(extends.mark.source.folder / name)
         if not os.path.isfile(path):
             message = f"{spelled(name)} is not a file"
             self.problems.add("file-missing", extends.mark, extends.path, message, _similar(path))
@@ -220,6 +228,13 @@ def _with_path(node: Tree, folder: Path) -> Tree:
 
 def _is_file(node: Tree) -> bool:
     return isinstance(node, ScalarNode) and isinstance(node.value, str) and is_file_name(node.value)
+
+
+def _tidy(path: Path) -> Path:
+    """The path without `..`, unless a link in it makes that another file."""
+    short = Path(os.path.normpath(path))
+    same = os.path.exists(path) and os.path.exists(short) and short.samefile(path)
+    return short if same else path
 
 
 def _listing(folder: Path) -> str:

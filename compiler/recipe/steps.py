@@ -1,4 +1,8 @@
-"""Pipeline steps: the union of all passes, told apart by name, each with its own options."""
+"""Pipeline steps: the union of all passes, told apart by name, each with its own options.
+
+Other distributions add passes by the entry-point group ``optc.passes``: each entry point is a
+subclass of `optc.passes.base.Pass`, and recipes call it by the `name` of the class.
+"""
 
 from __future__ import annotations
 

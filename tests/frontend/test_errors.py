@@ -51,6 +51,11 @@ _FILES = {
     "tensor": (
         const("t", 1, 2).SerializeToString(),
         "not-a-model",
+        "this is a tensor, not a model",
+    ),
+    "no graph": (
+        onnx.ModelProto(ir_version=8, producer_name="p").SerializeToString(),
+        "not-a-model",
         "this is not an ONNX model: it holds no graph",
     ),
     "lfs": (
@@ -186,7 +191,7 @@ def _untyped_attribute() -> ModelProto:
 
 def _bad_capture() -> ModelProto:
     source = captures()
-    branch = source.graph.node[1].attribute[0].g
+    branch = next(item.g for item in source.graph.node[1].attribute if item.name == "then_branch")
     branch.node[-1].input[0] = "nowhere"
     return source
 
@@ -388,12 +393,30 @@ def test_a_model_with_other_bytes(changes: list[tuple[int, int]]) -> None:
     loads_or_refuses(bytes(data))
 
 
-def test_deep_nesting_ends_well() -> None:
+def nested(depth: int) -> bytes:
+    """A model with that many If inside each other, put together below protobuf's own limit."""
     branch = helper.make_graph([node("Abs", ["x"], ["r"])], "b", [], [untyped("r")])
-    for _ in range(60):
-        inner = node("If", ["cond"], ["r"], then_branch=branch, else_branch=branch)
-        # One branch only is nested: the size stays linear.
-        inner.attribute[1].g.CopyFrom(helper.make_graph([], "e", [], [untyped("x")]))
-        branch = helper.make_graph([inner], "b", [], [untyped("r")])
+    data = branch.SerializeToString()
+    rest = helper.make_graph([], "b", [], [untyped("r")]).SerializeToString()
+    flat = helper.make_graph([], "e", [], [untyped("x")])
+    other = node("If", ["cond"], ["r"], else_branch=flat).SerializeToString()
+    then = onnx.AttributeProto(name="then_branch", type=onnx.AttributeProto.GRAPH)
+    for _ in range(depth):
+        attribute = then.SerializeToString() + field(6, data)
+        data = field(1, other + field(5, attribute)) + rest
     cond = helper.make_tensor_value_info("cond", TensorProto.BOOL, [])
-    loads_or_refuses(model(graph(branch.node, [f32("x", 1), cond], [f32("r", 1)])).SerializeToString())
+    empty = model(graph([], [f32("x", 1), cond], [])).SerializeToString()
+    return empty + field(7, data)  # protobuf merges the two graphs
+
+
+def field(number: int, data: bytes) -> bytes:
+    size = len(data)
+    return bytes([number << 3 | 2, size & 127 | 128, size >> 7 & 127 | 128, size >> 14]) + data
+
+
+def test_control_flow_may_be_nested_as_deep_as_protobuf_goes() -> None:
+    assert sum(1 for _ in load_model(nested(30)).walk()) == 61
+
+
+def test_nesting_beyond_that_is_refused() -> None:
+    assert refusal(nested(2000)).code == "model-truncated"

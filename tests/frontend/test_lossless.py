@@ -143,3 +143,14 @@ def test_a_negative_dimension_of_a_type_is_an_unknown_one() -> None:
     source.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
     type = load_model(source).value("x").type
     assert str(type) == "f32[?]"
+
+
+def test_text_that_is_not_utf8_is_carried_escaped() -> None:
+    source = model(graph([node("Neg", ["xx"], ["yy"], doc_string="dd")], [f32("xx")], [f32("yy")]))
+    data = source.SerializeToString()
+    for name in (b"xx", b"yy", b"dd"):
+        data = data.replace(name, b"\xff" + name[1:])
+    loaded = load_model(data)
+    assert [value.name for value in loaded.inputs] == ["\\xffx"]
+    assert [node_.doc for node_ in loaded.ordered()] == ["\\xffd"]
+    assert load_model(serialize(loaded)).has_value("\\xffy")

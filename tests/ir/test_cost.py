@@ -123,10 +123,11 @@ def test_macs_of_attention(operands: str, past: str, expected: int | None) -> No
     heads = "<q_num_heads=8, kv_num_heads=4>"
     names = "q, k, v" + (', "", pk, pv' if past else "")
     shape = "2,8,10,20" if "8,10,16" in operands else "2,10,160"
+    attributes = "" if "8,10,16" in operands else heads
     text = f"""
         <ir_version: 10, opset_import: ["" : 23]>
         g ({operands}{past}) => (float[{shape}] y) {{
-          y{", k1, v1" if past else ""} = Attention {"" if "8,10,16" in operands else heads} ({names})
+          y{", k1, v1" if past else ""} = Attention {attributes} ({names})
         }}"""
     graph = graph_from_text(text)
     assert macs(graph, next(graph.nodes())) == expected

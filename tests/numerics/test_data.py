@@ -214,7 +214,7 @@ def test_elements_are_widened_without_loss(tmp_path: Path, stored: Any, wanted: 
     assert array.astype(int).tolist() == [[0, 1], [1, 0]]
 
 
-@pytest.mark.parametrize("values", [["a", "é"], ["a".encode(), "é".encode()]])
+@pytest.mark.parametrize("values", [["a", "é"], [b"a", "é".encode()]])
 def test_strings_are_text(tmp_path: Path, values: list[Any]) -> None:
     inputs: dict[str, Type] = {"x": TensorType(DType.STRING, ("N",))}
     data = open_dataset(npz(tmp_path / "d.npz", x=np.array(values)), inputs)

@@ -178,6 +178,12 @@ def test_strings_of_every_kind_are_text(load: Load, array: np.ndarray) -> None:
     assert one(session.run({"x": array})["y"]).tolist() == ["a", "é"]
 
 
+def test_bytes_that_are_no_text_are_refused(load: Load) -> None:
+    session = load("g (string[N] x) => (string[N] y) { y = Identity(x) }")
+    with pytest.raises(ModelError, match="surrogate"):
+        session.run({"x": np.array([b"\xff"], dtype=object)})
+
+
 def test_zero_size_and_zero_dimensional_tensors_pass(load: Load) -> None:
     session = load("g (float[N,3] x, float s) => (float[N,3] y) { y = Add(x, s) }")
     for scalar in (np.ones((), np.float32), np.float32(1)):

@@ -114,7 +114,10 @@ def test_an_unknown_rank_takes_the_shape_of_the_recipe() -> None:
 def test_a_shape_that_contradicts_the_model_is_an_error(
     shapes: dict[str, Shape], code: str, message: str
 ) -> None:
-    inputs = {"image": f32("N", 3, "H", "H"), "m": SequenceType(TensorType(DType.F32))}
+    inputs: dict[str, Type] = {
+        "image": f32("N", 3, "H", "H"),
+        "m": SequenceType(TensorType(DType.F32)),
+    }
     with pytest.raises(DataError) as caught:
         fix_shapes(inputs, shapes)
     assert (caught.value.code, caught.value.message) == (code, message)

@@ -68,6 +68,23 @@ def test_a_chain_of_files(base: Path) -> None:
     assert (launch.mode, launch.batch, launch.cores) == ("throughput", 2, 4)
 
 
+def test_dots_are_resolved_as_the_file_system_does(base: Path, tmp_path: Path) -> None:
+    real = tmp_path / "deep" / "er"
+    real.mkdir(parents=True)
+    (real / "recipe.yaml").write_text("extends: ../other.yaml\n")
+    (tmp_path / "deep" / "other.yaml").write_text(BASE)
+    (tmp_path / "link").symlink_to(real)
+    recipe = load_recipe(tmp_path / "link" / "recipe.yaml")
+    assert recipe.model.path == "../nets/det.onnx"
+    assert recipe.files[1].samefile(tmp_path / "deep" / "other.yaml")
+
+
+def test_all_files_are_remembered(base: Path) -> None:
+    path = laid_over(base, "pipeline: fp32\n")
+    names = [file.name for file in load_recipe(path).files]
+    assert names == ["recipe.yaml", "base.yaml", "fp32.yaml"]
+
+
 def test_a_preset_can_be_extended(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text("extends: fp32\nmodel: det.onnx\ntargets: [cascadelake]\n")

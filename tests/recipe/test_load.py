@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,7 @@ name: ppocr-det
 model: {{path: det.onnx, sha256: {"0" * 64}}}
 inputs:
   x: {{shape: ["1..4", 3, N, "?"], range: [-1, 1]}}
+  y: {{range: [0, 9]}}
 targets: [CLX, sapphirerapids, host, cpus/mine.yaml]
 runtime: openvino
 data:
@@ -70,6 +72,7 @@ output: /var/out
         str(tmp_path / "cpus/mine.yaml"),
     )
     x = recipe.inputs["x"]
+    assert x.dims == (None, 3, "N", None)
     assert (x.smallest, x.largest) == ((1, 3, "N", None), (4, 3, "N", None))
     assert x.range == (-1.0, 1.0)
     assert recipe.data.validation is not None
@@ -79,8 +82,11 @@ output: /var/out
         ("top1", 0.9, "keep"),
     ]
     assert recipe.pipeline[1].when == "vnni"
-    assert recipe.pipeline[1].location == f"{tmp_path}/recipe.yaml:14:5"
+    assert recipe.pipeline[1].location == f"{tmp_path}/recipe.yaml:15:5"
     assert recipe.output_path == Path("/var/out")
+    assert recipe.files == (tmp_path / "recipe.yaml",)
+    assert recipe.inputs["y"].dims is None
+    assert recipe.inputs["y"].largest is None
 
 
 def test_one_goal_needs_no_list() -> None:
@@ -113,6 +119,19 @@ def test_a_mapping_may_hold_plain_values_only() -> None:
         "<recipe>: name: found a Python bytes; expected plain values, lists and dicts",
         "<recipe>: launch.batch: is an integer beyond 64 bits",
     ]
+
+
+@pytest.mark.parametrize("value", [["schema_version"], 5])
+def test_what_is_neither_mapping_nor_path(value: Any) -> None:
+    with pytest.raises(RecipeError, match="expected a mapping, or the path of a recipe"):
+        load_recipe(value)
+
+
+def test_a_mapping_that_holds_itself_ends() -> None:
+    ring: dict[str, object] = {**MAPPING}
+    ring["inputs"] = ring
+    with pytest.raises(RecipeError, match="more than 64 levels of nesting"):
+        load_recipe(ring)
 
 
 def test_a_recipe_cannot_be_changed() -> None:

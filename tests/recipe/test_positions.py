@@ -112,8 +112,8 @@ def nested_aliases(levels: int) -> str:
     return "\n".join(["a0: &a0 [" + ", ".join("x" * 10) + "]", *rows])
 
 
-# Half of the two seconds that a hostile file may take, import not counted: what remains is slack
-# for a slow and busy machine.
+# Two seconds are what a hostile file may take. The slowest of these takes 0.4 on one 2.5 GHz core;
+# the rest is for slower machines and for coverage, which makes the scanner three times slower.
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -123,7 +123,7 @@ def nested_aliases(levels: int) -> str:
         ("nested blocks", "- " * (MAX_BYTES // 2 - 1)),
         ("nested anchors", "[" + ", ".join(f"&a{i} [x]" for i in range(9000)) + "]"),
         ("many items", "[" + "a," * (MAX_BYTES // 2 - 2) + "]"),
-        ("many keys", "".join(f"k{i}: 1\n" for i in range(20_000))),
+        ("many keys", "".join(f"k{i}: 1\n" for i in range(11_000))),
         ("long string", "a: " + "x" * (MAX_BYTES - 4)),
         ("long folded string", "a: >\n" + "  x\n" * (MAX_BYTES // 4 - 2)),
         ("long number", "a: " + "9" * (MAX_BYTES - 4)),
@@ -137,7 +137,7 @@ def test_a_hostile_text_ends_soon(name: str, text: str, tmp_path: Path) -> None:
     assert path.stat().st_size <= MAX_BYTES, name
     start = time.process_time()
     read_file(path, SOURCE, Problems())
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 2
 
 
 def test_a_huge_file_is_refused_without_being_read(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_huge_file_is_refused_without_being_read(tmp_path: Path) -> None:
     assert read_file(path, Source("huge.yaml"), problems) is None
     assert time.process_time() - start < 0.1
     assert [str(problem) for problem in problems.ordered()] == [
-        "huge.yaml: is larger than 256 KiB, which no recipe needs\n"
+        "huge.yaml: is larger than 128 KiB, which no recipe needs\n"
         "  give the recipe, not a model or a data file"
     ]
 

@@ -1,0 +1,176 @@
+"""Which kernel runs an operator in which types, as read from ``kernels/*.yaml``.
+
+A route is one way to write an operator down: graph form and element types of activation, weight
+and result. Its choices say what the runtime makes of it, the best CPU first. What looks like int8
+in the graph is often something else when it runs: that is what this table is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from optc.targets.capabilities import TABLE
+from optc.targets.fact import Confidence, Descriptor, Name, Some, Text, Version
+from optc.targets.model import PATH_NEEDS, ComputePath
+
+Element = Literal["f32", "f16", "bf16", "u8", "s8", "u4", "s4", "s32"]
+"""Element types in the notation of oneDNN: f32, bf16, u8 (uint8), s8 (int8), …"""
+
+Form = Literal[
+    "plain", "hint", "qdq", "qdq-relu", "qdq-pair", "qoperator", "integer", "dynamic", "weight-only"
+]
+FORMS: Mapping[Form, str] = MappingProxyType(
+    {
+        "plain": "the operator on tensors of that type",
+        "hint": "an fp32 model that the runtime is told to compute in that type",
+        "qdq": "DequantizeLinear before the operator and QuantizeLinear behind it",
+        "qdq-relu": "as qdq, with a Relu that the zero point behind it does not absorb",
+        "qdq-pair": "as qdq, and the second operand is an activation too, not a weight",
+        "qoperator": "the operator that computes on quantized tensors (QLinearConv, QLinearMatMul)",
+        "integer": "ConvInteger or MatMulInteger, with an int32 result",
+        "dynamic": "DynamicQuantizeLinear, then the integer operator, then the scale",
+        "weight-only": "DequantizeLinear on the weight alone",
+    }
+)
+"""Every graph form with its meaning."""
+
+Outcome = Literal["native", "emulated", "converted", "slow", "wrong", "rejected"]
+OUTCOMES: Mapping[Outcome, str] = MappingProxyType(
+    {
+        "native": "computed in that type",
+        "emulated": "computed in that type by instructions that are not made for it",
+        "converted": "converted and computed in another type",
+        "slow": "computed in that type by a kernel that is slower than fp32 or near it",
+        "wrong": "computed with a wrong result",
+        "rejected": "not loaded",
+    }
+)
+"""Every outcome in words for people; only `native` is a yes."""
+
+OpName = Annotated[str, StringConstraints(pattern=r"^(\*|[A-Z][A-Za-z0-9]*)$")]
+"""An ONNX operator; ``*`` stands for every one that has no route of its own in these types."""
+
+
+class Choice(Descriptor):
+    """What runs where the CPU has the capabilities; the first choice that fits is taken."""
+
+    needs: tuple[Name, ...] = Field(
+        default=(), description="capabilities of the CPU, all of them; none: every x86-64 CPU"
+    )
+    outcome: Outcome = Field(default="native", description="what becomes of the operator")
+    kernel: Text | None = Field(
+        default=None, description="the kernel as the runtime names it; null when it is not known"
+    )
+    shown_as: Text | None = Field(
+        default=None,
+        description="how introspection shows the kernel, where that differs from its name",
+    )
+    path: ComputePath | None = Field(
+        default=None, description="the peak that applies; null where none is known to apply"
+    )
+    since: Version | None = Field(default=None, description="first version of the runtime")
+    note: Text | None = Field(default=None, description="cost, cause or consequence")
+
+    @model_validator(mode="after")
+    def _needs_what_its_path_needs(self) -> Self:
+        if unknown := [name for name in self.needs if name not in TABLE]:
+            raise ValueError(f"needs: there is no capability {', '.join(unknown)}")
+        if self.path is not None and PATH_NEEDS[self.path] not in self.needs:
+            raise ValueError(f"path: {self.path} needs {PATH_NEEDS[self.path]}")
+        if self.outcome == "native" and self.path is None and self.note is None:
+            raise ValueError("a native kernel without a peak needs a note that says why")
+        return self
+
+
+class Condition(Descriptor):
+    """What the artefact or the caller must do so that the route is taken."""
+
+    text: Text = Field(description="the condition, as an instruction")
+    where: Name | None = Field(
+        default=None, description="capability of the CPUs it applies to; null: all"
+    )
+
+
+class Route(Descriptor):
+    """One way to write an operator down, and what the runtime makes of it."""
+
+    ops: Some[OpName] = Field(description="ONNX operators")
+    form: Form = Field(description="how it stands in the graph")
+    activation: Element = Field(description="element type of the first operand")
+    weight: Element | None = Field(
+        default=None, description="element type of the second operand; null when there is none"
+    )
+    output: Element | None = Field(
+        default=None, description="element type of the result; null: any that the form allows"
+    )
+    zero_point: Literal["any", "symmetric", "asymmetric"] = Field(
+        default="any",
+        description="zero points of the activations; symmetric is 0 for s8 and 128 for u8",
+    )
+    becomes: Text | None = Field(
+        default=None, description="operator that introspection shows in its place"
+    )
+    choices: Some[Choice] = Field(description="by CPU, the best first")
+    conditions: tuple[Condition, ...] = Field(default=(), description="what must hold besides")
+    since: Version | None = Field(default=None, description="first version it holds for")
+    until: Version | None = Field(default=None, description="last version it holds for")
+    evidence: Text = Field(description="measurement or document")
+    confidence: Confidence = Field(description="how sure that is")
+
+    @property
+    def types(self) -> str:
+        """``u8 x s8 -> u8``; what may be anything is left out."""
+        operands = self.activation if self.weight is None else f"{self.activation} x {self.weight}"
+        return operands if self.output is None else f"{operands} -> {self.output}"
+
+    @property
+    def spelling(self) -> str:
+        """Types, zero point and form: ``symmetric s8 x s8, qdq-pair``."""
+        prefix = "" if self.zero_point == "any" else f"{self.zero_point} "
+        return f"{prefix}{self.types}, {self.form}"
+
+
+class KernelTable(Descriptor):
+    """All routes of one runtime, the recommended form of each operator first.
+
+    ``ladders`` are lists of choices that several routes share; a route names one in `choices`.
+    """
+
+    schema_version: Literal[1] = Field(description="version of this file format")
+    runtime: Name = Field(description="the runtime")
+    ladders: dict[Name, Some[Choice]] = Field(default={}, description="choices by name")
+    routes: Some[Route] = Field(description="routes; within an operator and type the best first")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _climb_ladders(cls, data: object) -> object:
+        """Put the choices of a ladder where a route names it."""
+        if not isinstance(data, dict):
+            return data
+        ladders, routes = data.get("ladders"), data.get("routes")
+        if not isinstance(ladders, dict) or not isinstance(routes, list):
+            return data
+        named = [route.get("choices") if isinstance(route, dict) else None for route in routes]
+        if missing := [name for name in named if isinstance(name, str) and name not in ladders]:
+            raise ValueError(f"routes: there is no ladder {', '.join(missing)}")
+        filled = [
+            {**route, "choices": ladders[name]} if isinstance(name, str) else route
+            for route, name in zip(routes, named, strict=True)
+        ]
+        return {**data, "routes": filled}
+
+    @model_validator(mode="after")
+    def _states_each_route_once(self) -> Self:
+        seen: set[tuple[object, ...]] = set()
+        for route in self.routes:
+            span = (route.since, route.until)
+            for op in route.ops:
+                key = (op, route.spelling, *span)
+                if key in seen:
+                    raise ValueError(f"{op}, {route.spelling}: stated twice")
+                seen.add(key)
+        return self
