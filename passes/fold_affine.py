@@ -132,8 +132,8 @@ class _Folder:
             self._missed("conv-affine", node, LINEAR, affine.data.node)
             return False
         base, adder = found
-        if base.op_type == "MatMul" and not affine.scales and not (adder and affine.flipped):
-            return False  # it is the bias, or can be merged with it
+        if base.op_type == "MatMul" and not affine.scales:
+            return False  # it is the bias, or merges with that
         rule = f"{STEMS[base.op_type]}-affine"
         linear = linear_of(self.graph, base, adder)
         plan = linear if isinstance(linear, str) else self._plan_forward(affine, linear)
@@ -303,8 +303,8 @@ def _inherit_names(graph: Graph, made: Sequence[Node], gone: Sequence[Node]) -> 
         for value in (*graph.operands(node), *node.outputs):
             if value is None or value.node.origin is not node.origin:
                 continue
-            stem = value.name.rpartition("_")[0]
-            if stem in free and graph.fresh_name(stem) == stem:
+            stem, _, number = value.name.rpartition("_")
+            if stem in free and number.isdigit() and graph.fresh_name(stem) == stem:
                 graph.rename(value, stem)
 
 

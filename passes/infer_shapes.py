@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from optc.emit.onnx import build_model
@@ -28,7 +29,7 @@ from optc.passes.base import Pass, PassResult
 from optc.rewrite.trace import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from optc.ir import Graph, Node, Shape, Type, Value
     from optc.ir.shape_site import Partial
@@ -51,7 +52,7 @@ class InferShapes(Pass):
     def apply(self, graph: Graph, context: PassContext) -> PassResult:
         """Merge both inferences into the recorded types."""
         del context
-        before = {value: value.type for _, value in _results(graph)}
+        before = [(value, value.type) for _, value in _results(tuple(graph.walk()))]
         sweep = _Sweep()
         for number in range(_ROUNDS):
             found, failure = infer_by_onnx(graph, trusting=number > 0)
@@ -60,7 +61,7 @@ class InferShapes(Pass):
             if not sweep.unfinished:
                 break
         declared = _declare_outputs(graph, sweep.refusals)
-        news = sum(value.type != type_ for value, type_ in before.items())
+        news = sum(value.type != type_ for value, type_ in before)
         counts = {"value-type": news, "output-type": declared}
         return PassResult(
             bool(news or declared),
@@ -69,12 +70,14 @@ class InferShapes(Pass):
         )
 
 
-def _results(graph: Graph) -> Iterator[tuple[Graph, Value]]:
+def _results(graphs: Sequence[Graph]) -> Iterator[tuple[Graph, Value]]:
     """All values whose types may change, with their graphs."""
-    for inner in graph.walk():
-        kinds = (Kind.OP, Kind.CAPTURE, Kind.INPUT) if inner.parent else (Kind.OP,)
-        for node in inner.nodes(*kinds):
-            yield from ((inner, value) for value in node.outputs if value is not None)
+    for graph in graphs:
+        kinds = (Kind.OP, Kind.CAPTURE, Kind.INPUT) if graph.parent else (Kind.OP,)
+        for node in graph.nodes(*kinds):
+            for value in node.outputs:
+                if value is not None:
+                    yield graph, value
 
 
 # ---- ONNX's inference --------------------------------------------------------------------------
@@ -88,8 +91,8 @@ def infer_by_onnx(graph: Graph, *, trusting: bool) -> tuple[dict[Value, Type], t
     """
     from onnx import shape_inference
 
-    with _hidden(graph, frozenset() if trusting else _inferable(graph)):
-        texts = {text for _, value in _typed(graph) for text in _dim_texts(value.type)}
+    with _hidden(graph, trusting=trusting) as visible:
+        texts = {text for type_ in visible for text in _dim_texts(type_)}
         model = build_model(graph, skeleton=True)
     try:
         found = match_types(graph, shape_inference.infer_shapes(model, data_prop=True))
@@ -99,43 +102,39 @@ def infer_by_onnx(graph: Graph, *, trusting: bool) -> tuple[dict[Value, Type], t
     return {value: _only_known(type_, texts) for value, type_ in found.items()}, ()
 
 
-def _inferable(graph: Graph) -> frozenset[Value]:
-    """Results of operators that ONNX has a schema for, and of model-local functions."""
-    functions = graph.model.functions
-    return frozenset(
-        value
-        for inner, value in _results(graph)
-        if value.node.kind is Kind.OP
-        and (
-            ops.schema(
-                value.node.op_type, value.node.domain, inner.opsets.get(value.node.domain, 0)
-            )
-            or (value.node.domain, value.node.op_type, value.node.overload) in functions
-        )
-    )
-
-
 @contextmanager
-def _hidden(graph: Graph, values: frozenset[Value]) -> Iterator[None]:
-    """Hide the types of values, and all declared output types, for a moment."""
-    types = [(inner, value, value.type) for inner, value in _results(graph) if value in values]
-    declared = [(node, node.declared) for inner in graph.walk() for node in inner.outputs]
+def _hidden(graph: Graph, *, trusting: bool) -> Iterator[set[Type]]:
+    """Hide types from ONNX's inference for a moment; give those that it sees."""
+    graphs = tuple(graph.walk())
+    hidden: list[tuple[Graph, Value, Type]] = []
+    visible = {value.type for value in graph.inputs if value.type is not None}
+    for inner, value in _results(graphs):
+        if value.type is None:
+            continue
+        if not trusting and value.node.kind is Kind.OP and _is_inferable(inner, value.node):
+            hidden.append((inner, value, value.type))
+        else:
+            visible.add(value.type)
+    declared = [(node, node.declared) for inner in graphs for node in inner.outputs]
     try:
-        for inner, value, _ in types:
+        for inner, value, _ in hidden:
             inner.set_type(value, None)
         for node, _ in declared:
             node.declared = None
-        yield
+        yield visible
     finally:
-        for inner, value, type_ in types:
+        for inner, value, type_ in hidden:
             inner.set_type(value, type_)
-        for node, type_ in declared:
-            node.declared = type_
+        for node, old in declared:
+            node.declared = old
 
 
-def _typed(graph: Graph) -> Iterator[tuple[Graph, Value]]:
-    yield from ((graph, value) for value in graph.inputs)
-    yield from _results(graph)
+def _is_inferable(graph: Graph, node: Node) -> bool:
+    """Whether ONNX has a schema for an operation, or the model a function."""
+    version = graph.opsets.get(node.domain, 0)
+    if ops.schema(node.op_type, node.domain, version) is not None:
+        return True
+    return (node.domain, node.op_type, node.overload) in graph.model.functions
 
 
 def _dim_texts(type_: Type | None) -> Iterator[str]:
@@ -148,17 +147,28 @@ def _dim_texts(type_: Type | None) -> Iterator[str]:
 def _only_known(type_: Type, texts: set[str]) -> Type:
     """The type with dimensions of other names than these made unknown."""
     if isinstance(type_, SequenceType | OptionalType):
-        return (
-            type_
-            if type_.element is None
-            else replace(type_, element=_only_known(type_.element, texts))
-        )
-    if not isinstance(type_, TensorType) or type_.shape is None:
+        if type_.element is None:
+            return type_
+        return replace(type_, element=_only_known(type_.element, texts))
+    if not isinstance(type_, TensorType) or type_.is_static or type_.shape is None:
         return type_
-    if not any(isinstance(dim, str) and dim not in texts for dim in type_.shape):
+    shape = tuple(dim if isinstance(dim, int) or dim in texts else None for dim in type_.shape)
+    return type_ if shape == type_.shape else _tensor_type(type_.dtype, shape)
+
+
+@lru_cache(maxsize=1 << 14)
+def _tensor_type(dtype: DType, shape: Shape | None) -> TensorType:
+    # A model has many values and few types; making one of these frozen objects is slow.
+    return TensorType(dtype, shape)
+
+
+def _with(type_: TensorType, dtype: DType, shape: Shape | None) -> TensorType:
+    """The type with another element type and shape; what it denotes stays."""
+    if type_.dtype is dtype and type_.shape == shape:
         return type_
-    shape = tuple(None if isinstance(dim, str) and dim not in texts else dim for dim in type_.shape)
-    return replace(type_, shape=shape)
+    if type_.denotation or type_.dim_denotations:
+        return replace(type_, dtype=dtype, shape=shape)
+    return _tensor_type(dtype, shape)
 
 
 # ---- merging -----------------------------------------------------------------------------------
@@ -214,7 +224,7 @@ class _Sweep:
         if isinstance(theirs, TensorType) or (theirs is None and dtype is not None):
             inferred = self._inferred(value, dtype, shape, theirs)
         elif theirs is None and isinstance(recorded, TensorType):
-            inferred = replace(recorded, shape=shape)
+            inferred = _with(recorded, recorded.dtype, shape)
         self._compare(graph, value, recorded, inferred)
         graph.set_type(value, _merged(recorded, inferred))
 
@@ -223,14 +233,14 @@ class _Sweep:
     ) -> TensorType:
         """One type from both inferences; the rules here win, and say so."""
         if theirs is None:
-            return TensorType(dtype or DType.UNDEFINED, dims.clean_shape(shape))
+            return _tensor_type(dtype or DType.UNDEFINED, dims.clean_shape(shape))
         wrong = dtype is not None and theirs.dtype not in (dtype, DType.UNDEFINED)
-        ours = TensorType(dtype or theirs.dtype, dims.clean_shape(shape))
+        ours = _tensor_type(dtype or theirs.dtype, dims.clean_shape(shape))
         if wrong or dims.conflict(ours.shape, theirs.shape):
             reason = f"ONNX infers {theirs} for {value.name}, which is {ours}"
             self.refusals.append(Refusal("onnx-inference", value.node.label, reason))
             return ours
-        return replace(ours, shape=dims.refine_shape(ours.shape, theirs.shape))
+        return _with(ours, ours.dtype, dims.refine_shape(ours.shape, theirs.shape))
 
     def _compare(
         self, graph: Graph, value: Value, recorded: Type | None, inferred: Type | None
@@ -281,7 +291,7 @@ def _filled(recorded: Type | None, found: Type | None) -> Type | None:
     if not isinstance(recorded, TensorType) or not isinstance(found, TensorType):
         return found if recorded is None else recorded
     dtype = found.dtype if recorded.dtype is DType.UNDEFINED else recorded.dtype
-    return replace(recorded, dtype=dtype, shape=dims.refine_shape(recorded.shape, found.shape))
+    return _with(recorded, dtype, dims.refine_shape(recorded.shape, found.shape))
 
 
 def _merged(recorded: Type | None, inferred: Type | None) -> Type | None:
@@ -291,16 +301,16 @@ def _merged(recorded: Type | None, inferred: Type | None) -> Type | None:
     if not isinstance(recorded, TensorType) or not isinstance(inferred, TensorType):
         return recorded if type(recorded) is type(inferred) else inferred
     if _contradicts(recorded, inferred):
-        return replace(recorded, dtype=inferred.dtype, shape=inferred.shape)
+        return _with(recorded, inferred.dtype, inferred.shape)
     dtype = recorded.dtype if inferred.dtype is DType.UNDEFINED else inferred.dtype
     shape, old = inferred.shape, dims.clean_shape(recorded.shape)
     if shape is None or old is None:
-        return replace(recorded, dtype=dtype, shape=old if shape is None else shape)
+        return _with(recorded, dtype, old if shape is None else shape)
     merged = tuple(
         own if dim is None or dims.equal(dim, own) else dim
         for dim, own in zip(shape, old, strict=True)
     )
-    return replace(recorded, dtype=dtype, shape=merged)
+    return _with(recorded, dtype, merged)
 
 
 # ---- declared outputs --------------------------------------------------------------------------
@@ -335,10 +345,10 @@ def _declared(
         refusals.append(Refusal("declared-type", node.label, reason))
         if not isinstance(declared, TensorType) or not isinstance(known, TensorType):
             return known
-        return replace(declared, dtype=known.dtype, shape=known.shape)
+        return _with(declared, known.dtype, known.shape)
     if not isinstance(declared, TensorType) or not isinstance(known, TensorType):
         return declared
     shape = known.shape
     if shape is not None:
         shape = tuple(dim if dims.symbols(dim) <= symbols else None for dim in shape)
-    return _filled(declared, replace(known, shape=shape))
+    return _filled(declared, _with(known, known.dtype, shape))

@@ -111,8 +111,11 @@ class TransposeReshape(Rule):
         target = [int(dim) for dim in match.array("shape")]
         if match.attribute("Reshape", "allowzero"):
             return target
+        if len(target) > len(perm) and 0 in target[len(perm) :]:
+            return None  # not a valid Reshape
         dims = [shape[perm[i]] if dim == 0 else dim for i, dim in enumerate(target)]
-        return [dim for dim in dims if isinstance(dim, int)] if _numbers(dims) else None
+        numbers = [dim for dim in dims if isinstance(dim, int)]
+        return numbers if len(numbers) == len(dims) else None
 
 
 class TransposeSqueeze(Rule):
@@ -162,7 +165,7 @@ class UnsqueezeTranspose(Rule):
 
     def check(self, match: Match) -> Refusal | None:
         """The dimensions of x keep their order."""
-        perm = _perm(match, "Transpose", _rank(match.node("Unsqueeze").output))
+        perm = _perm(match, "Transpose", self._rank(match))
         if perm is None:
             return match.refuse("perm is left out and the rank is not known")
         axes = _axes(match, "Unsqueeze", len(perm))
@@ -174,12 +177,17 @@ class UnsqueezeTranspose(Rule):
 
     def rewrite(self, match: Match, build: Builder) -> Value:
         """Unsqueeze(x, axes after the transpose)."""
-        perm = _perm(match, "Transpose", _rank(match.node("Unsqueeze").output))
+        perm = _perm(match, "Transpose", self._rank(match))
         assert perm is not None
         axes = _axes(match, "Unsqueeze", len(perm))
         assert axes is not None
         found = [i for i, axis in enumerate(perm) if axis in axes]
         return _with_axes(match, build, "Unsqueeze", found)
+
+    def _rank(self, match: Match) -> int | None:
+        before = _rank(match.value("x"))
+        axes = _axes(match, "Unsqueeze", 1)
+        return None if before is None or axes is None else before + len(axes)
 
 
 class MergeTransposes(RewritePass):
@@ -234,7 +242,3 @@ def _with_axes(match: Match, build: Builder, name: str, axes: Sequence[int]) -> 
 def _in_order(axes: Iterable[int]) -> bool:
     found = list(axes)
     return found == sorted(found)
-
-
-def _numbers(dims: Sequence[int | str | None]) -> bool:
-    return all(isinstance(dim, int) for dim in dims)

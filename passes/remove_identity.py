@@ -62,8 +62,8 @@ class _Sweep:
         for node in self.graph.ordered():
             if node not in self.graph or node.domain or node.overload:
                 continue
-            if node.op_type in _SHORTCUTS:
-                changed |= self._shorten(node)
+            while node.op_type in _SHORTCUTS and self._shorten(node):
+                changed = True
             if node.op_type in NO_OPS:
                 changed |= self._visit(node)
         return changed

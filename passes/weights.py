@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from optc.ir import DType, TensorType, ops
-from optc.passes.linear import other_use, use_text
+from optc.passes.linear import other_use, shape_of, use_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -232,7 +232,7 @@ def _pads(graph: Graph, linear: Linear) -> bool:
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, node.get("dilations", ones), strict=True)]
     if max(reach) == 1:
         return False
-    shape = linear.data.type.shape if isinstance(linear.data.type, TensorType) else None
+    shape = shape_of(graph, linear.data)
     sizes = (None,) * len(kernel) if shape is None else shape[2:]
     strides = node.get("strides", ones)
     # SAME: total padding = (ceil(size / stride) - 1) * stride + reach - size, at least 0.

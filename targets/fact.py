@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Generic, Literal, Self, TypeVar
 
 from pydantic import (
@@ -39,6 +40,12 @@ Version = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")]
 """Dotted numbers, quoted in YAML: 5.10 without quotes is the number 5.1."""
 
 Confidence = Literal["high", "medium", "low"]
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """``(5, 16)`` for ``5.16`` and for ``5.16.0-rc1``: dotted numbers to compare, rest cut off."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in match.group().split(".")) if match else ()
 
 
 class Descriptor(BaseModel):

@@ -21,15 +21,25 @@ Element = Literal["f32", "f16", "bf16", "u8", "s8", "u4", "s4", "s32"]
 """Element types in the notation of oneDNN: f32, bf16, u8 (uint8), s8 (int8), …"""
 
 Form = Literal[
-    "plain", "hint", "qdq", "qdq-relu", "qdq-pair", "qoperator", "integer", "dynamic", "weight-only"
+    "plain",
+    "pair",
+    "hint",
+    "qdq",
+    "qdq-relu",
+    "qdq-pair",
+    "qoperator",
+    "integer",
+    "dynamic",
+    "weight-only",
 ]
 FORMS: Mapping[Form, str] = MappingProxyType(
     {
         "plain": "the operator on tensors of that type",
+        "pair": "as plain, and the second operand is an activation, not a weight",
         "hint": "an fp32 model that the runtime is told to compute in that type",
         "qdq": "DequantizeLinear before the operator and QuantizeLinear behind it",
         "qdq-relu": "as qdq, with a Relu that the zero point behind it does not absorb",
-        "qdq-pair": "as qdq, and the second operand is an activation too, not a weight",
+        "qdq-pair": "as qdq, and the second operand is an activation, not a weight",
         "qoperator": "the operator that computes on quantized tensors (QLinearConv, QLinearMatMul)",
         "integer": "ConvInteger or MatMulInteger, with an int32 result",
         "dynamic": "DynamicQuantizeLinear, then the integer operator, then the scale",

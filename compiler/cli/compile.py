@@ -72,9 +72,13 @@ def run(
 
 def write_depfile(path: Path, result: CompileResult) -> None:
     """Write a make rule: the manifest depends on every file that was read."""
-    escape = lambda file: str(file).replace("\\", "\\\\").replace(" ", "\\ ").replace("$", "$$")  # noqa: E731 - one use, one place
-    sources = " \\\n  ".join(escape(file) for file in result.inputs)
-    path.write_text(f"{escape(result.output / 'manifest.json')}: {sources}\n", encoding="utf-8")
+    sources = " \\\n  ".join(_escape(file) for file in result.inputs)
+    path.write_text(f"{_escape(result.output / 'manifest.json')}: {sources}\n", encoding="utf-8")
+
+
+def _escape(path: Path) -> str:
+    """A path in the syntax of make."""
+    return str(path).replace("\\", "\\\\").replace(" ", "\\ ").replace("$", "$$")
 
 
 def show(result: CompileResult) -> None:
@@ -82,7 +86,7 @@ def show(result: CompileResult) -> None:
     for message in result.warnings:
         warn(message)
     say(f"{result.name}: {result.model.name} for {', '.join(result.artifacts)} on {result.runtime}")
-    shared = {id(artifact.steps): artifact for artifact in reversed(result.artifacts.values())}
+    shared = {id(artifact.steps): artifact for artifact in reversed([*result.artifacts.values()])}
     for artifact in result.artifacts.values():
         if shared[id(artifact.steps)] is not artifact:
             continue  # the graph of an earlier target serves this one as well
@@ -94,9 +98,8 @@ def show(result: CompileResult) -> None:
                 say(f"  {line}")
         else:
             say("  not verified (--no-verify)")
-    state = "written to" if not result.missed or result.kept else "not written:"
     place = os.path.relpath(result.output)
-    say(f"{state} {place} in {result.seconds['total']:.1f} s")
+    say(f"written to {place} in {result.seconds['total']:.1f} s")
 
 
 def _show_steps(steps: tuple[StepRecord, ...]) -> None:

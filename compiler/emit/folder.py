@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ def replacing(target: Path) -> Iterator[Path]:
     """
     target = Path(os.path.abspath(target))
     check_replaceable(target)
+    made = [parent for parent in target.parents if not parent.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(target)
@@ -53,8 +54,6 @@ def replacing(target: Path) -> Iterator[Path]:
         yield fresh
         _put_in_place(fresh, target)
     except OSError as error:
-        if isinstance(error, OutputError):
-            raise
         raise OutputError(
             "output-unwritable",
             f"cannot write: {error.strerror or error}",
@@ -64,6 +63,9 @@ def replacing(target: Path) -> Iterator[Path]:
     finally:
         os.close(lock)
         shutil.rmtree(fresh, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):  # not empty: the block ended well
+                parent.rmdir()
 
 
 def check_replaceable(target: Path) -> None:

@@ -9,7 +9,7 @@ import onnx
 
 from optc.emit.names import FreshNames, Names
 from optc.emit.protos import add_pairs, provenance
-from optc.ir import TensorType
+from optc.ir import Kind, TensorType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,7 +95,7 @@ class GraphWriter:
         self._nodes(proto, graph, names, frozenset(names.targets))
         # Two outputs have one name only where outputs go by their values.
         for target, node in dict(zip(names.targets, graph.outputs, strict=True)).items():
-            type = node.declared if graph.parent else _result_type(graph, node)
+            type = _result_type(graph, node)
             info = proto.output.add()
             self._writer.value_info(info, target, type, node.doc, node.metadata)
 
@@ -206,9 +206,16 @@ class GraphWriter:
 
 
 def _result_type(graph: Graph, node: Node) -> Type | None:
-    """Type of a graph output: as declared, with what the declaration leaves open filled in."""
-    value = graph.operand(node, 0)
-    known, declared = value.type if value else None, node.declared
+    """Type of a graph output: as declared, with what the declaration leaves open filled in.
+
+    Outputs of subgraphs need no type. Those that are constants get one all the same, because
+    ONNX's inference does not look for it in the initializer.
+    """
+    value, declared = graph.operand(node, 0), node.declared
+    assert value is not None
+    if graph.parent is not None and value.node.kind is not Kind.CONSTANT:
+        return declared
+    known = value.type
     if declared is None:
         return known
     if not isinstance(declared, TensorType) or not isinstance(known, TensorType):

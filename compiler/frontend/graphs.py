@@ -321,4 +321,3 @@ _CONSTANT_FORMS: dict[tuple[str, AttrKind], Callable[[Any], Tensor]] = {
     ("value_string", AttrKind.STRING): lambda value: Tensor.from_strings([value], ()),
     ("value_strings", AttrKind.STRINGS): lambda value: Tensor.from_strings(value, (len(value),)),
 }
-

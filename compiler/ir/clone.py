@@ -43,6 +43,7 @@ def _clone_graph(source: Graph, target: Graph) -> Graph:
     values: dict[Value, Value] = {}
     for old in source.inputs:
         values[old] = _carry(old, target.add_input(old.name, old.type, old.node.tensor))
+        values[old].node.sparse = old.node.sparse
     for node in source.nodes(Kind.CONSTANT, Kind.CAPTURE):
         old = node.output
         data = node.tensor or node.sparse

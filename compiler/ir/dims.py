@@ -47,11 +47,10 @@ def _clean_text(text: str) -> Dim:
     return text if any(char.isalpha() for char in text) else None
 
 
+@lru_cache(maxsize=_CACHE)
 def clean_shape(shape: Shape | None) -> Shape | None:
     """The shape with placeholders replaced by None."""
-    if shape is None or not any(type(dim) is str for dim in shape):
-        return shape
-    return tuple(clean(dim) for dim in shape)
+    return None if shape is None else tuple(map(clean, shape))
 
 
 def _poly(dim: _Known) -> pl.Poly:
@@ -187,25 +186,25 @@ def at_least(dim: Dim, bound: Dim) -> bool:
     return lower is not None and lower >= 0
 
 
+@lru_cache(maxsize=_CACHE)
 def equal(a: Dim, b: Dim) -> bool:
     """Whether two dimensions are provably equal. None equals nothing."""
     a, b = clean(a), clean(b)
     if a is None or b is None:
         return False
-    if a == b:
-        return True
-    if isinstance(a, int) and isinstance(b, int):
-        return False
-    return _poly(a) == _poly(b)
+    return a == b or _poly(a) == _poly(b)
 
 
 def differ(a: Dim, b: Dim) -> bool:
     """Whether two dimensions are provably different whatever the symbols are."""
+    if a is None or b is None or a == b:
+        return False
     if isinstance(a, int) and isinstance(b, int):
-        return a != b
-    return a != b and (at_least(sub(a, b), 1) or at_least(sub(b, a), 1))
+        return True
+    return at_least(sub(a, b), 1) or at_least(sub(b, a), 1)
 
 
+@lru_cache(maxsize=_CACHE)
 def conflict(a: Shape | None, b: Shape | None) -> bool:
     """Whether two shapes cannot both be right: ranks or a dimension differ."""
     if a is None or b is None or a == b:
@@ -259,6 +258,7 @@ def _clipped(dim: str, size: str) -> bool:
     )
 
 
+@lru_cache(maxsize=_CACHE)
 def broadcast_shapes(*shapes: Shape | None) -> Shape | None:
     """The shape that several broadcast to; None when the rank of one is not known."""
     result: Shape = ()
@@ -281,6 +281,7 @@ def refine(dim: Dim, other: Dim) -> Dim:
     return other if dim is None or isinstance(other, int) else dim
 
 
+@lru_cache(maxsize=_CACHE)
 def refine_shape(shape: Shape | None, other: Shape | None) -> Shape | None:
     """`refine` by dimension; `shape` where the ranks differ."""
     if shape is None or other is None or len(shape) != len(other):

@@ -164,10 +164,16 @@ class Graph(GraphReading):
     # ---- changing ------------------------------------------------------------------------------
 
     def replace_uses(self, old: Value, new: Value) -> bool:
-        """Let every use of `old` use `new`. Returns whether there was any."""
+        """Let every use of `old` use `new`. Returns whether there was any.
+
+        Raises:
+            ValueError: a value is not of this graph, or the node of `new` itself uses `old`.
+        """
         self._check_member(old)
         self._check_member(new)
         uses = [] if old is new else list(self.uses(old))
+        if any(node is new.node for node, _ in uses):
+            raise ValueError(f"{new.node.label} uses {old.name}; it would use its own result")
         for node, key in uses:
             self._rewire(node, key, old, new)
         return bool(uses)

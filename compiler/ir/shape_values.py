@@ -347,3 +347,11 @@ RULES: Final[Mapping[str, Callable[[Site, Sequence[Shape | None]], Result]]] = {
 
 SOURCES: Final = frozenset({"Shape", "Size", "Constant", "ConstantOfShape"})
 """Operators that know something without knowing elements of their operands."""
+
+FROM_FIRST: Final = frozenset(
+    {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Cast", "Transpose", "Gather"}
+    | {"Slice", "Split", "Expand", "Tile", "NonZero"}
+    | UNARY_FLOAT.keys()
+    | _REDUCTIONS.keys()
+)
+"""Operators that know nothing without knowing elements of operand 0."""

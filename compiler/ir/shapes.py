@@ -98,19 +98,28 @@ def evaluate(
         known: elements of small tensors.
         shapes: the result shapes when the caller has inferred them already.
     """
-    if node.domain or node.op_type not in shape_values.RULES or rule_of(graph, node) is None:
+    if node.domain or node.op_type not in shape_values.RULES or not _may_know(graph, node, known):
         return {}
-    operands = [value for value in graph.operands(node) if value is not None]
-    if node.op_type not in shape_values.SOURCES and not (
-        any(value in known for value in operands)
-        or all(value.node.kind is Kind.CONSTANT for value in operands)
-    ):
+    if rule_of(graph, node) is None:
         return {}
     if shapes is None:
         shapes = infer(graph, node, known)
     found = shape_values.values_of(Site(graph, node, known), shapes or ())
     pairs = zip(node.outputs, found, strict=False)
     return {value: part for value, part in pairs if value is not None}
+
+
+def _may_know(graph: Graph, node: Node, known: Known) -> bool:
+    """Whether anything can come of `evaluate`: cheap, for the many nodes of which nothing can."""
+    if node.op_type in shape_values.SOURCES:
+        return True
+    operands = graph.operands(node)
+    if node.op_type in shape_values.FROM_FIRST:
+        operands = operands[:1]
+    given = [value for value in operands if value is not None]
+    return any(value in known for value in given) or all(
+        value.node.kind is Kind.CONSTANT for value in given
+    )
 
 
 def values(graph: Graph) -> dict[Value, Partial]:

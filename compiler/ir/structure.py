@@ -181,5 +181,7 @@ def _find_cycle(graph: Graph) -> Sequence[Node]:
         route[node] = None
         # Whatever waits, waits for something that waits.
         node = min((n for n in graph._pred[node] if n in waiting), key=lambda item: item.key)
-    nodes = list(route)
-    return nodes[nodes.index(node) :][::-1]
+    cycle = list(route)
+    cycle = cycle[cycle.index(node) :][::-1]
+    first = cycle.index(min(cycle, key=lambda item: item.key))
+    return cycle[first:] + cycle[:first]

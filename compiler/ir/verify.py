@@ -284,29 +284,28 @@ def _scan_problems(graph: Graph, node: Node) -> Iterator[str]:
 def _formals(
     name: str, formals: Sequence[Value], operands: Sequence[Value | None]
 ) -> Iterator[str]:
-    label = f"subgraph {name}"
     if len(formals) != len(operands):
-        yield f"{label} has {len(formals)} inputs, the operation gives it {len(operands)}"
+        yield f"subgraph {name} has {len(formals)} inputs, the operation gives it {len(operands)}"
         return
     for formal, operand in zip(formals, operands, strict=True):
-        yield from _element_problems(label, formal, operand)
+        yield from _element_problems(name, formal, operand)
 
 
-def _results(label: str, inner: Graph, skip: int, results: Sequence[Value | None]) -> Iterator[str]:
+def _results(name: str, inner: Graph, skip: int, results: Sequence[Value | None]) -> Iterator[str]:
     given = inner.outputs[skip:]
     if len(given) < len(results):
-        yield f"{label} gives {len(given)} results, the operation has {len(results)}"
+        yield f"subgraph {name} gives {len(given)} results, the operation has {len(results)}"
     for node, result in zip(given, results, strict=False):
-        yield from _element_problems(label, inner.operand(node, 0), result)
+        yield from _element_problems(name, inner.operand(node, 0), result)
 
 
-def _element_problems(label: str, inside: Value | None, outside: Value | None) -> Iterator[str]:
+def _element_problems(name: str, inside: Value | None, outside: Value | None) -> Iterator[str]:
     if inside is None or outside is None:
         return
     one, other = token(inside.type), token(outside.type)
     if one is not None and other is not None and one != other:
         yield (
-            f"{inside.name} of {label} is {format_type(inside.type)}, "
+            f"{inside.name} of subgraph {name} is {format_type(inside.type)}, "
             f"but {outside.name} is {format_type(outside.type)}"
         )
 

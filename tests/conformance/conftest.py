@@ -4,8 +4,6 @@ import json
 from collections import Counter
 from typing import Any
 
-import pytest
-
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     counts: dict[str, Counter[str]] = {}
@@ -14,13 +12,13 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             for name, value in _properties(report):
                 if name == "conformance":
                     outcome = json.loads(value)
-                    pipeline = counts.setdefault(outcome["pipeline"], Counter())
-                    pipeline.update(outcome["counts"])
+                    counts.setdefault(outcome["pipeline"], Counter()).update(outcome["counts"])
     if counts:
         terminalreporter.section("conformance")
-    for pipeline, count in sorted(counts.items()):
-        parts = ", ".join(f"{count[how]} {how}" for how in sorted(count))
-        terminalreporter.write_line(f"{pipeline}: {count.total()} cases: {parts}")
+    for pipeline in sorted(counts):
+        ways = counts[pipeline]
+        parts = ", ".join(f"{ways[how]} {how}" for how in sorted(ways))
+        terminalreporter.write_line(f"{pipeline}: {ways.total()} cases: {parts}")
 
 
 def _properties(report: Any) -> list[tuple[str, Any]]:

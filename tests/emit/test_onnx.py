@@ -11,15 +11,37 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
-from frontend.feature_models import FEATURES, captures, const, f32, graph, model, node, untyped
-from helpers import graph_from_text
-from onnx import TensorProto, helper
+from onnx import helper
 
+from frontend.feature_models import (
+    FEATURES,
+    captures,
+    const,
+    f32,
+    flag,
+    graph,
+    model,
+    node,
+    untyped,
+)
+from helpers import graph_from_text
 from optc.emit.onnx import build_model, save_model, serialize
 from optc.frontend.onnx import load_model
-from optc.ir import DType, Graph, ModelInfo, Origin, SparseTensor, Tensor, TensorType
+from optc.ir import (
+    Attr,
+    AttrKind,
+    DType,
+    Graph,
+    ModelInfo,
+    Origin,
+    SparseTensor,
+    Tensor,
+    TensorType,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from onnx import ModelProto
 
     from optc.ir import Value
@@ -66,9 +88,8 @@ def test_another_value_of_that_name_gets_a_new_one() -> None:
 
 def test_outputs_may_change_places() -> None:
     made, x = simple()
-    one, two = made.add("Neg", [x], outputs=["a"]).output, made.add("Abs", [x], outputs=["b"]).output
-    made.add_output(two, "a", _F32)
-    made.add_output(one, "b", _F32)
+    made.add_output(made.add("Abs", [x], outputs=["b"]).output, "a", _F32)
+    made.add_output(made.add("Neg", [x], outputs=["a"]).output, "b", _F32)
     assert sorted(lines(written(made).graph)) == ["a = Abs(x)", "b = Neg(x)"]
 
 
@@ -95,19 +116,15 @@ def test_an_input_or_constant_may_be_an_output_under_its_own_name() -> None:
 
 def test_a_captured_value_goes_by_its_outer_name() -> None:
     graph_ = load_model(captures())
-    inside = [name for part in _subgraphs(written(graph_).graph) for n in part.node for name in n.input]
-    assert "outer" in inside
+    assert "outer" in _operands_inside(written(graph_).graph)
     graph_.rename(graph_.value("outer"), "renamed")
-    inside = [name for part in _subgraphs(written(graph_).graph) for n in part.node for name in n.input]
-    assert "outer" not in inside
-    assert "renamed" in inside
+    assert "outer" not in _operands_inside(written(graph_).graph)
+    assert "renamed" in _operands_inside(written(graph_).graph)
 
 
 def test_a_captured_value_as_result_of_a_branch_is_copied() -> None:
     made, x = simple()
     cond = made.add_input("cond", TensorType(DType.BOOL, ()))
-    from optc.ir import Attr, AttrKind  # the only test that builds subgraphs by hand
-
     branch = Graph("b", parent=made)
     branch.add_output(branch.add_capture("x", _F32), "x", _F32)
     other = Graph("o", parent=made)
@@ -120,7 +137,11 @@ def test_a_captured_value_as_result_of_a_branch_is_copied() -> None:
     assert [lines(part) for part in parts] == [["x_1 = Identity(x)"], ["r = Identity(x)"]]
 
 
-def _subgraphs(graph: onnx.GraphProto) -> Any:
+def _operands_inside(graph: onnx.GraphProto) -> set[str]:
+    return {name for part in _subgraphs(graph) for node_ in part.node for name in node_.input}
+
+
+def _subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     for node_ in graph.node:
         for item in node_.attribute:
             if item.HasField("g"):
@@ -129,6 +150,17 @@ def _subgraphs(graph: onnx.GraphProto) -> Any:
 
 
 # ---- types -------------------------------------------------------------------------------------
+
+
+def test_a_constant_as_result_of_a_branch_is_typed() -> None:
+    branch = helper.make_graph([], "b", [], [untyped("k")], [const("k", 1, 2)])
+    nodes = [
+        node("If", ["cond"], ["z"], then_branch=branch, else_branch=branch),
+        node("Neg", ["z"], ["y"]),
+    ]
+    result = written(load_model(model(graph(nodes, [flag("cond")], [f32("y", 2)]))))
+    inferred = onnx.shape_inference.infer_shapes(result).graph.value_info
+    assert [(info.name, info.type.tensor_type.elem_type) for info in inferred] == [("z", 1)]
 
 
 def test_types_of_inner_values_are_written() -> None:
@@ -156,13 +188,9 @@ def test_an_output_without_shape_gets_that_of_its_value() -> None:
 # ---- versions ----------------------------------------------------------------------------------
 
 
-def _with_constant(graph_: Graph, data: Tensor | SparseTensor) -> None:
-    graph_.add_constant(data, "c")
-
-
 _FLOAT = Tensor.from_numpy(np.zeros(2, np.float32))
 _INDEX = Tensor.from_numpy(np.zeros(1, np.int64))
-_VERSIONS = {
+_VERSIONS: dict[str, tuple[Callable[[Graph], object], int]] = {
     "nothing new": (lambda g: None, 3),
     "constant": (lambda g: g.add_constant(_FLOAT, "c"), 4),
     "input with default": (lambda g: g.add_input("c", _F32, _FLOAT), 3),
@@ -294,7 +322,7 @@ def test_the_skeleton_has_types_of_large_constants_and_data_of_small_ones() -> N
     weight = const("w", *range(2000))
     small = const("s", *range(1000))
     branch = helper.make_graph([], "b", [], [untyped("k")], [const("k", *range(2000))])
-    cond = helper.make_tensor_value_info("cond", TensorProto.BOOL, [])
+    cond = flag("cond")
     nodes = [
         node("If", ["cond"], ["z"], then_branch=branch, else_branch=branch),
         node("Add", ["w", "z"], ["y"]),
@@ -304,5 +332,5 @@ def test_the_skeleton_has_types_of_large_constants_and_data_of_small_ones() -> N
     sizes = {t.name: len(t.raw_data) for t in skeleton.graph.initializer}
     assert sizes == {"w": 0, "s": 4000}
     assert len(skeleton.SerializeToString()) < 5000
-    types = {info.name: info for info in onnx.shape_inference.infer_shapes(skeleton).graph.value_info}
-    assert types["z"].type.tensor_type.shape.dim[0].dim_value == 2000
+    (info,) = onnx.shape_inference.infer_shapes(skeleton).graph.value_info
+    assert (info.name, info.type.tensor_type.shape.dim[0].dim_value) == ("z", 2000)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
+
 from conformance.roundtrip import assert_same_model
 from frontend.feature_models import FEATURES
-
 from optc.emit import onnx as emit
 from optc.emit.onnx import save_model, serialize
 from optc.errors import ModelError, OutputError
@@ -113,7 +113,7 @@ def test_weights_are_never_in_memory_at_once(tmp_path: Path) -> None:
     del made
     for mode in ("always", "never"):
         tracemalloc.start()
-        save_model(load_model(source), tmp_path / "b.onnx", external_data=mode)  # type: ignore[arg-type] # a literal
+        save_model(load_model(source), tmp_path / "b.onnx", external_data=mode)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < size  # of 4 * size; what there is are chunks of 4 MiB

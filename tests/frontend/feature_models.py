@@ -131,6 +131,10 @@ def _branch(name: str, result: str, *nodes: NodeProto) -> GraphProto:
     return helper.make_graph(nodes, name, [], [untyped(result)])
 
 
+def flag(name: str) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.BOOL, [])
+
+
 def captures() -> ModelProto:
     """Two levels of If over a Loop over values of the main graph, with one name in two branches."""
     body = helper.make_graph(
@@ -140,7 +144,7 @@ def captures() -> ModelProto:
             node("Identity", ["go"], ["on"]),
         ],
         "body",
-        [untyped("i"), untyped("go"), untyped("state")],
+        [untyped("i"), flag("go"), untyped("state")],
         [untyped("on"), untyped("next"), untyped("scanned")],
     )
     deep = _branch(
@@ -162,10 +166,9 @@ def captures() -> ModelProto:
         node("Sqrt", ["x"], ["outer"]),
         node("If", ["cond"], ["y"], name="outer_if", then_branch=then, else_branch=other),
     ]
-    cond = helper.make_tensor_value_info("cond", TensorProto.BOOL, [])
     n = numpy_helper.from_array(np.array(3, np.int64), "n")
     axis = numpy_helper.from_array(np.array([0], np.int64), "axis")
-    return model(graph(nodes, [f32("x", 2), cond], [f32("y", None)], [n, axis]))
+    return model(graph(nodes, [f32("x", 2), flag("cond")], [f32("y", None)], [n, axis]))
 
 
 def scan() -> ModelProto:
@@ -184,11 +187,11 @@ def scan() -> ModelProto:
 
 
 def branches_of_constants() -> ModelProto:
-    one = _branch("one", "v", node("Constant", [], ["v"], value_floats=[1.0]))
-    two = helper.make_graph([], "two", [], [untyped("w")], [const("w", 2)])
+    constant = node("Constant", [], ["v"], value_floats=[1.0])
+    one = helper.make_graph([constant], "one", [], [f32("v", 1)])
+    two = helper.make_graph([], "two", [], [f32("w", 1)], [const("w", 2)])
     nodes = [node("If", ["cond"], ["y"], then_branch=one, else_branch=two)]
-    cond = helper.make_tensor_value_info("cond", TensorProto.BOOL, [])
-    return model(graph(nodes, [cond], [f32("y", 1)]))
+    return model(graph(nodes, [flag("cond")], [f32("y", 1)]))
 
 
 def functions() -> ModelProto:
@@ -223,9 +226,8 @@ def functions() -> ModelProto:
         ],
         [helper.make_opsetid("", 21), helper.make_opsetid("own", 1)],
     )
-    cond = helper.make_tensor_value_info("c", TensorProto.BOOL, [])
     main = graph(
-        [node("Twice", ["x", "c"], ["y"], domain="own")], [f32("x", 2), cond], [f32("y", 2)]
+        [node("Twice", ["x", "c"], ["y"], domain="own")], [f32("x", 2), flag("c")], [f32("y", 2)]
     )
     return model(main, {"": 21, "own": 1}, functions=[scaled, twice])
 

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import pytest
-from frontend.feature_models import captures, const, f32, functions, graph, model, node, untyped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from frontend.feature_models import (
+    captures,
+    const,
+    f32,
+    flag,
+    functions,
+    graph,
+    model,
+    node,
+    untyped,
+)
 from optc.errors import ModelError
 from optc.frontend.onnx import load_model
-from optc.ir import Graph
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -370,11 +380,8 @@ _WHOLE = captures().SerializeToString()
 
 def loads_or_refuses(data: bytes) -> None:
     start = time.perf_counter()
-    try:
-        assert isinstance(load_model(data), Graph)
-    except ModelError as error:
-        assert error.code
-        assert "\n" not in error.message
+    with suppress(ModelError):  # and no other exception
+        load_model(data)
     assert time.perf_counter() - start < 2
 
 
@@ -404,9 +411,9 @@ def nested(depth: int) -> bytes:
     for _ in range(depth):
         attribute = then.SerializeToString() + field(6, data)
         data = field(1, other + field(5, attribute)) + rest
-    cond = helper.make_tensor_value_info("cond", TensorProto.BOOL, [])
+    cond = flag("cond")
     empty = model(graph([], [f32("x", 1), cond], [])).SerializeToString()
-    return empty + field(7, data)  # protobuf merges the two graphs
+    return bytes(empty) + field(7, data)  # protobuf merges the two graphs
 
 
 def field(number: int, data: bytes) -> bytes:

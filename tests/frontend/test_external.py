@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
-from conformance.roundtrip import assert_same_model
-from frontend.feature_models import f32, graph, model, node
 from onnx import TensorProto, numpy_helper
 
+from conformance.roundtrip import assert_same_model
+from frontend.feature_models import f32, graph, model, node
 from optc.emit.onnx import serialize
 from optc.errors import ModelError
 from optc.frontend.onnx import load_model
@@ -160,9 +160,7 @@ def test_the_model_itself_may_be_a_link(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_wrong_entries(
-    tmp_path: Path, entries: dict[str, str], code: str, message: str
-) -> None:
+def test_wrong_entries(tmp_path: Path, entries: dict[str, str], code: str, message: str) -> None:
     with pytest.raises(ModelError) as info:
         load_model(put(tmp_path, external(**entries)))
     assert info.value.code == code

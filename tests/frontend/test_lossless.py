@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from conformance.roundtrip import assert_same_model
-from frontend.feature_models import FEATURES, f32, graph, model, node, untyped
+from frontend.feature_models import FEATURES, f32, flag, graph, model, node, untyped
 from optc.emit.onnx import serialize
 from optc.frontend.onnx import load_model
 from optc.ir import DType, clone
@@ -99,7 +99,7 @@ def test_a_capture_defined_later_is_sorted_before_its_use() -> None:
         node("If", ["cond"], ["y"], then_branch=branch, else_branch=branch),
         node("Abs", ["x"], ["late"]),
     ]
-    cond = helper.make_tensor_value_info("cond", TensorProto.BOOL, [])
+    cond = flag("cond")
     source = model(graph(nodes, [cond, f32("x", 1)], [f32("y", 1)]))
     result = written(source)
     assert [item.op_type for item in result.graph.node] == ["Abs", "If"]
@@ -131,7 +131,7 @@ def test_an_inner_name_that_hides_an_outer_one_is_renamed() -> None:
         node("If", ["cond"], ["y"], then_branch=branch, else_branch=branch),
         node("Add", ["a", "y"], ["z"]),
     ]
-    cond = helper.make_tensor_value_info("cond", TensorProto.BOOL, [])
+    cond = flag("cond")
     result = written(model(graph(nodes, [cond, f32("x", 1)], [f32("z", 1)])))
     onnx.checker.check_model(result, full_check=True)
     inner = result.graph.node[1].attribute[0].g

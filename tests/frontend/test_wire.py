@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from frontend.feature_models import FEATURES, captures, const, graph, model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from frontend.feature_models import FEATURES, captures, const, graph, model
 from optc.frontend.wire import cut_weights
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from optc.numerics.values import Array, Feeds
     from optc.passes.base import Pass, PassResult
 
+
 def assert_rewrites(
     entry: Pass,
     before: str,

@@ -2,7 +2,7 @@
 
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
@@ -10,6 +10,9 @@ import pytest
 
 from optc.numerics.compare import Comparison, OutputComparison, compare_outputs
 from optc.numerics.tolerance import EXACT, Tolerance
+
+if TYPE_CHECKING:
+    from optc.numerics.values import Value
 
 ONE_PERCENT = Tolerance(relative=0.01, peak=0.02, reason="test")
 
@@ -190,7 +193,7 @@ def test_sequences_are_compared_element_by_element() -> None:
 
 
 def test_maps_are_compared_key_by_key() -> None:
-    expected = {"a": 1.0, "b": "x"}
+    expected: dict[Any, Value] = {"a": 1.0, "b": "x"}
     assert compare_outputs({"m": expected}, {"m": {"a": 1.0, "b": "x"}}, EXACT).passed
     found = compare_outputs({"m": expected}, {"m": {"a": 1.5, "b": "x"}}, ONE_PERCENT)
     assert [(o.name, o.passed) for o in found.outputs] == [("m['a']", False), ("m['b']", True)]

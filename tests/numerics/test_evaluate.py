@@ -83,7 +83,7 @@ def test_small_floats_pass_through(
     [
         ("int4", DType.I4, [-8, -1, 0, 1, 7]),
         ("uint4", DType.U4, [0, 1, 2, 9, 15]),
-        ("int2", DType.I2, [-2, -1, 0, 1, 1]),
+        ("int2", DType.I2, [-2, -1, 0, 1, 1]),  # since opset 25
         ("uint2", DType.U2, [0, 1, 2, 3, 3]),
     ],
 )
@@ -94,7 +94,7 @@ def test_packed_integers_go_in_and_come_out(
         f"g ({name}[5] x, float[5] f) => (float[5] y, {name}[5] z) "
         f"{{ y = Cast<to = 1>(x) z = Cast<to = {dtype.onnx}>(f) }}"
     )
-    found = load(text).run(
+    found = load(text, opset=25 if dtype.bits == 2 else 22).run(
         {"x": np.array(values).astype(dtype.numpy), "f": np.array(values, np.float32)}
     )
     assert one(found["y"]).tolist() == values
@@ -295,11 +295,10 @@ CANNOT_LOAD = [
         "schema(::Relu:14) has input size 2 not in range [min=1, max=1].",
     ),
     (
-        "g (float8e8m0[2] x, float s, float8e8m0 z) => (float8e8m0[2] y) "
-        "{ [q] y = QuantizeLinear(x, s, z) }",
+        "g (string[2] x) => (string[2] y) { [q] y = Relu(x) }",
         "q",
-        "onnxruntime: This is an invalid model. Type Error: Type 'tensor(float8e8m0)' of input "
-        "parameter (x) of operator (QuantizeLinear) in node (q) is invalid.",
+        "onnxruntime: This is an invalid model. Type Error: Type 'tensor(string)' of input "
+        "parameter (x) of operator (Relu) in node (q) is invalid.",
     ),
     (
         "g (float[2] x) => (float[2] y) { [n] y = Relu(missing) }",
@@ -342,11 +341,11 @@ def test_a_node_that_fails_at_run_time_is_named_without_source_places(
         session.run({"x": np.ones(2, np.float32), "s": np.array([7])})
     assert caught.value.code == "runtime-failed"
     assert failing_node(caught.value) == "the 'reshape'"
-    assert caught.value.message == (
+    assert caught.value.message.startswith(
         "onnxruntime: Non-zero status code returned while running Reshape node. Name:'the "
-        "'reshape'' Status Message: input_shape_size == requested_shape_size was false. The input "
-        "tensor cannot be reshaped to the requested shape. Input shape:{2}, requested shape:{7}"
+        "'reshape'' Status Message: input_shape_size == "
     )
+    assert caught.value.message.endswith("Input shape:{2}, requested shape:{7}")
 
 
 def test_a_failure_in_a_subgraph_names_the_outer_node() -> None:

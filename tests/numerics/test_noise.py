@@ -71,7 +71,7 @@ def test_nudging_moves_every_float_by_one_place() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_numbers_with_a_meaning_stay(dtype: type) -> None:
-    values = np.array([0, -0.0, np.inf, -np.inf, np.nan, np.finfo(dtype).max], dtype)
+    values: Array = np.array([0, -0.0, np.inf, -np.inf, np.nan, np.finfo(dtype).max], dtype)
     assert np.array_equal(one(nudge({"x": values})["x"]), values, equal_nan=True)
 
 

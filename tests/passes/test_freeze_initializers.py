@@ -27,8 +27,7 @@ g (float[2] x) => (float[2] y) <float[2] w = {1.0, 2.0}, float[2] b = {3.0, 4.0}
 }
 """
 OVERRIDABLE = (
-    "callers may override this default (IR version 4); "
-    "`overridable: freeze` makes it a constant"
+    "callers may override this default (IR version 4); `overridable: freeze` makes it a constant"
 )
 
 
@@ -50,9 +49,7 @@ def test_up_to_ir_version_3_listed_initializers_are_constants() -> None:
 
 
 def test_from_ir_version_4_on_they_are_defaults_and_stay() -> None:
-    assert_refuses(
-        FreezeInitializers(), model(4), f"b: {OVERRIDABLE}", f"w: {OVERRIDABLE}"
-    )
+    assert_refuses(FreezeInitializers(), model(4), f"b: {OVERRIDABLE}", f"w: {OVERRIDABLE}")
 
 
 def test_the_option_freezes_defaults() -> None:
@@ -84,11 +81,13 @@ def test_inputs_of_subgraphs_belong_to_their_owner() -> None:
     body = """
     g (float[2] x, int64 n, bool c) => (float[2] y)
     {
-       y = Loop (n, c, x) <body = b (int64 i, bool k, float[2] s = {1.0, 2.0}) => (bool k2, float[2] t)
-       {
-          k2 = Identity (k)
-          t = Relu (s)
-       }>
+       y = Loop (n, c, x) <
+          body = b (int64 i, bool k, float[2] s = {1.0, 2.0}) => (bool k2, float[2] t)
+          {
+             k2 = Identity (k)
+             t = Relu (s)
+          }
+       >
     }
     """
     assert not assert_keeps(freezing(), model(3, body)).refusals
