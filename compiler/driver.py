@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from optc.ir import Graph
     from optc.pipeline import PassRun, Progress
     from optc.recipe import Recipe
-    from optc.verification import Verification
+    from optc.verdict import Verification
 
 __all__ = [
     "Artifact",
@@ -221,7 +221,7 @@ class _Compile:
                 self._write_model(run.graph, item, place)
             (place / GRAPH_TEXT).write_text(text, encoding="utf-8")
             self._write_launch(item, place / "launch")
-        verification = self._verify(group[0], folder) if self.verify else None
+        verification = self._verify(group[0], run.graph, folder) if self.verify else None
         for item in group:
             self._write_report(item, run, verification, folder / item.target.id)
 
@@ -249,11 +249,12 @@ class _Compile:
             if name.endswith(".sh"):
                 (place / name).chmod(_EXECUTABLE)
 
-    def _verify(self, item: TargetPlan, folder: Path) -> Verification:
+    def _verify(self, item: TargetPlan, graph: Graph, folder: Path) -> Verification:
         with self.clock("verify"):
             return verify_artifact(
                 self.recipe,
                 self.source,
+                graph,
                 folder / item.target.id / MODEL,
                 item.steps,
                 item.context,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from optc.errors import GoalMissed
     from optc.rewrite.trace import StepRecord
-    from optc.verification import Verification
+    from optc.verdict import Verification
 
 
 @dataclass(frozen=True)

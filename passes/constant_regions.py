@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from optc.emit.onnx import serialize
 from optc.errors import ModelError
-from optc.ir import DType, Graph, ModelInfo, TensorType, dims, shapes
+from optc.ir import DType, Graph, ModelInfo, TensorType, dims, ops, shapes
 from optc.numerics.evaluate import failing_node, open_session
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _OLDEST_IR: Final = 3  # the emitter raises it to what the operations need
 _BITS: Final[Mapping[DType, int]] = {DType.UNDEFINED: 64, DType.STRING: 128}  # upper bound, guess
+_FIXED: Final[Mapping[str, DType]] = {"tensor(int64)": DType.I64, "tensor(bool)": DType.BOOL}
 _RUNTIME_ERRORS: Final = ("runtime-cannot-load", "runtime-failed")
 
 
@@ -115,9 +116,19 @@ class Bench:
         sizes = []
         for i, (old, new) in enumerate(zip(node.outputs, made, strict=True)):
             if old is not None and new is not None:
-                self.graph.set_type(new, _refined(old, found[i] if found else None))
+                shape = found[i] if found else None
+                self.graph.set_type(new, self._refined(copy, old, shape))
                 sizes.append(self.size(old))
         return None if None in sizes else sum(size or 0 for size in sizes)
+
+    def _refined(self, copy: Node, value: Value, shape: Shape | None) -> TensorType:
+        """What is known about a result from the source and from its operands."""
+        recorded = value.type
+        if isinstance(recorded, TensorType):
+            shape = dims.refine_shape(shape, recorded.shape)
+            if recorded.dtype is not DType.UNDEFINED:
+                return TensorType(recorded.dtype, shape)
+        return TensorType(_dtype(self.graph, copy, value.index), shape)
 
     def size(self, value: Value) -> int | None:
         """Size in bytes of a value of the source, as far as the bench knows its type."""
@@ -147,12 +158,28 @@ class Bench:
         return {value: found[self.values[value].name] for value in wanted}
 
 
-def _refined(value: Value, shape: Shape | None) -> TensorType:
-    """What is known about a result from the graph and from its operands."""
-    recorded = value.type
-    if not isinstance(recorded, TensorType):
-        return TensorType(DType.UNDEFINED, shape)
-    return TensorType(recorded.dtype, dims.refine_shape(shape, recorded.shape))
+def _dtype(graph: Graph, node: Node, index: int) -> DType:
+    """Element type of a result, by the type variables of the schema or the attribute that says it.
+
+    UNDEFINED where this does not tell.
+    """
+    if node.op_type == "Cast":
+        return DType.from_onnx(ops.attribute(graph, node, "to"))
+    if node.op_type == "ConstantOfShape":
+        fill = node.get("value")
+        return DType.F32 if fill is None else fill.dtype
+    schema = ops.schema(node.op_type, node.domain, graph.opset)
+    if schema is None or not schema.outputs:
+        return DType.UNDEFINED
+    variable = schema.outputs[min(index, len(schema.outputs) - 1)].type_str
+    if variable in _FIXED:
+        return _FIXED[variable]
+    last = len(schema.inputs) - 1
+    for place, value in enumerate(graph.operands(node)):
+        same = schema.inputs[min(place, last)].type_str == variable
+        if same and value is not None and isinstance(value.type, TensorType):
+            return value.type.dtype
+    return DType.UNDEFINED
 
 
 def is_constant(value: Value) -> bool:

@@ -280,8 +280,7 @@ class _Folder:
 
     def _replace(self, rule: str, root: Node, build: Builder, new: Value) -> Builder:
         self.trace.applied(rule, root)
-        gone = replace_node(self.graph, root, [new], build.made)
-        _inherit_names(self.graph, build.made, gone)
+        replace_node(self.graph, root, [new], build.made)
         self.made.extend(build.made)
         return build
 
@@ -291,21 +290,6 @@ class _Folder:
     def _missed(self, rule: str, node: Node, wanted: Sequence[str], found: Node) -> None:
         what = found.qualified_op or f"the {found.kind.value} {found.name}"
         self.trace.missed(rule, node, 1, f"expected {' or '.join(wanted)}, found {what}")
-
-
-def _inherit_names(graph: Graph, made: Sequence[Node], gone: Sequence[Node]) -> None:
-    """Let new values that are named after removed ones take their names.
-
-    Without this, names would grow with every fold into the same operation.
-    """
-    free = {value.name for node in gone for value in node.outputs if value is not None}
-    for node in made:
-        for value in (*graph.operands(node), *node.outputs):
-            if value is None or value.node.origin is not node.origin:
-                continue
-            stem, _, number = value.name.rpartition("_")
-            if stem in free and number.isdigit() and graph.fresh_name(stem) == stem:
-                graph.rename(value, stem)
 
 
 def _per_channel(terms: Terms, channels: int) -> ChannelAffine:

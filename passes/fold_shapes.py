@@ -126,10 +126,15 @@ class _Folder:
         for node in order:
             value = node.outputs[0] if len(node.outputs) == 1 else None
             part = None if value is None else self._known.get(value)
-            if value is None or part is None or part.is_known or None in part.items:
+            if value is None or part is None or node not in self._graph:
                 continue
-            kept = first.setdefault((part.dtype, part.shape, part.items), value)
-            if kept is not value and not self._graph.is_output(value):
+            if part.is_known or None in part.items:
+                continue
+            key = (part.dtype, part.shape, part.items)
+            kept = first.get(key)
+            if kept is None or kept.node not in self._graph:  # it went with its only consumer
+                first[key] = value
+            elif not self._graph.is_output(value):
                 self._trace.applied("same-value", node)
                 replace_node(self._graph, node, [kept])
 

@@ -248,7 +248,8 @@ class _Sweep:
         if not _contradicts(recorded, inferred):
             return
         self._overridden.add(value)
-        if not any(operand in self._overridden for operand in graph.operands(value.node)):
+        follows = any(operand in self._overridden for operand in graph.operands(value.node))
+        if not follows and not graph.is_output(value):  # of outputs, the declared type is judged
             reason = f"{value.name} is recorded as {recorded}, but is {inferred}"
             self.refusals.append(Refusal("recorded-type", value.node.label, reason))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from optc.ir import AttrKind, DType, ops
+from optc.ir import AttrKind, DType, Kind, ops
 from optc.passes.base import Pass, PassResult
 from optc.rewrite.driver import replace_node
 from optc.rewrite.trace import Trace
@@ -39,7 +39,30 @@ class RemoveDuplicates(Pass):
         for nested in tuple(graph.walk()):
             _merge_constants(nested, trace)
             _merge_operations(nested, trace)
+            for owner in nested.ordered():
+                if owner.attributes:
+                    _merge_captures(nested, owner)
         return PassResult(bool(trace.counts), trace.counts, trace.refusals)
+
+
+def _merge_captures(graph: Graph, owner: Node) -> None:
+    """Let each subgraph capture a value once; this is not to be seen in the graph, so no change."""
+    captures = graph.captures(owner)
+    if len(set(captures.values())) == len(captures):
+        return
+    left: set[str] = set()
+    for _, inner in owner.subgraphs():
+        first: dict[Value, Value] = {}
+        for node in sorted(inner.nodes(Kind.CAPTURE), key=lambda item: item.name):
+            kept = first.setdefault(captures[node.name], node.output)
+            if kept is node.output:
+                left.add(node.name)
+            else:
+                inner.replace_uses(node.output, kept)
+                inner.remove(node)
+    for name in captures:
+        if name not in left:
+            graph.set_operand(owner, name, None)
 
 
 # ---- constants ---------------------------------------------------------------------------------

@@ -10,15 +10,17 @@ import os
 from pathlib import Path
 
 from optc.errors import TargetError, nearest
+from optc.targets.answers import Answer
+from optc.targets.ask import Question, ask
 from optc.targets.capabilities import CAPABILITIES, Precision
 from optc.targets.fact import Fact
 from optc.targets.host import Host, detect_host, host_target
 from optc.targets.loading import (
     RUNTIME_NAMES,
     TARGET_NAMES,
+    find_target,
     load_runtime,
-    read_descriptor,
-    shipped_target,
+    read_target,
     shipped_targets,
 )
 from optc.targets.model import Target
@@ -33,14 +35,17 @@ from optc.targets.runtimes import Knob, PrecisionSupport, Runtime
 
 __all__ = [
     "CAPABILITIES",
+    "Answer",
     "Fact",
     "Host",
     "Knob",
     "MissingCapability",
     "Precision",
     "PrecisionSupport",
+    "Question",
     "Runtime",
     "Target",
+    "ask",
     "available_capabilities",
     "detect_host",
     "load_runtime",
@@ -75,15 +80,13 @@ def load_target(name_or_path: str | Path) -> Target:
         TargetError: unknown name, broken descriptor, or a host below every target.
     """
     if isinstance(name_or_path, Path) or _looks_like_file(name_or_path):
-        return read_descriptor(Path(name_or_path), Target)
+        return read_target(Path(name_or_path))
     wanted = name_or_path.lower()
     if wanted == "host":
         return host_target()
-    if wanted in TARGET_NAMES:
-        return shipped_target(wanted)
-    aliases = {alias: target.id for target in shipped_targets() for alias in target.names.aliases}
-    if wanted in aliases:
-        return shipped_target(aliases[wanted])
+    if found := find_target(wanted):
+        return found
+    aliases = [alias for target in shipped_targets() for alias in target.names.aliases]
     close = nearest(wanted, (*TARGET_NAMES, *aliases, "host"))
     known = ", ".join(
         f"{target.id} ({', '.join(target.names.aliases)})" for target in shipped_targets()

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 _STEP = "  "
 
 
-def describe(descriptor: Descriptor) -> str:
-    """The descriptor, one line per value, nested by indentation, ending in a newline."""
-    return "\n".join(_entries(_fields(descriptor), "")) + "\n"
+def describe(descriptor: Descriptor | Mapping[str, object]) -> str:
+    """A descriptor or several by name, one line per value, nested by indentation."""
+    pairs = _fields(descriptor) if isinstance(descriptor, Descriptor) else descriptor
+    return "\n".join(_entries(pairs, "")) + "\n"
 
 
 def _fields(descriptor: Descriptor) -> dict[str, object]:

@@ -7,13 +7,15 @@ renamed its kernels twice, so a name proves an extension only for a range of ver
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from optc.targets.capabilities import TABLE
-from optc.targets.fact import Confidence, Descriptor, Name, Some, Text, Version, version_key
+from optc.targets.fact import Confidence, Descriptor, Name, Some, Text, Version, version_key, within
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def _compiles(pattern: str) -> str:
@@ -73,15 +75,9 @@ class Extension(Descriptor):
             re.search(name.pattern, kernel)
             and (not name.types or {src, wei} <= set(name.types))
             and version_key(name.since) <= version_key(onednn)
-            and (name.until is None or _within(onednn, name.until))
+            and (name.until is None or within(onednn, name.until))
             for name in self.onednn_names
         )
-
-
-def _within(version: str, last: str) -> bool:
-    """Whether `version` is `last` or a patch of it: 2.7.3 is within 2.7."""
-    limit = version_key(last)
-    return version_key(version)[: len(limit)] <= limit
 
 
 class ExtensionTable(Descriptor):

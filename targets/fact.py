@@ -48,6 +48,12 @@ def version_key(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in match.group().split(".")) if match else ()
 
 
+def within(version: str, last: str) -> bool:
+    """Whether `version` is not newer than `last`, whose patches count: 2.7.3 is within 2.7."""
+    limit = version_key(last)
+    return version_key(version)[: len(limit)] <= limit
+
+
 class Descriptor(BaseModel):
     """Base of everything read from a descriptor file: frozen, and an unknown key is an error."""
 

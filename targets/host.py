@@ -2,20 +2,26 @@
 
 Flags come first, CPUID family, model and stepping second: three generations share model 0x55,
 virtual machines fake steppings, and hypervisors, old kernels and the BIOS can hide extensions.
+CPUID decides only between targets with the same flags (Sapphire and Emerald Rapids).
 """
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optc.errors import TargetError
 from optc.targets.capabilities import capabilities_of
+from optc.targets.fact import version_key
 from optc.targets.loading import shipped_targets
+from optc.targets.view import GUEST_KERNEL, MACHINE_KERNEL
 
 if TYPE_CHECKING:
-    from optc.targets.model import Target
+    from collections.abc import Iterator
+
+    from optc.targets.model import SoftwareMinimum, Target
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -31,6 +37,7 @@ class Host:
         model: display model.
         stepping: stepping.
         flags: everything on the first ``flags`` line.
+        kernel: release of the Linux kernel, e.g. ``6.18.0``; empty when unknown.
         target: the highest target whose flags are all present; None when there is none.
         named: the target that vendor, family, model and stepping name; None when they name none.
     """
@@ -41,8 +48,14 @@ class Host:
     model: int
     stepping: int
     flags: frozenset[str]
+    kernel: str
     target: Target | None
     named: Target | None
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether a hypervisor says that it is there; one may stay silent."""
+        return "hypervisor" in self.flags
 
     @property
     def is_target(self) -> bool:
@@ -74,18 +87,49 @@ class Host:
                 f"a {self.target.names.codename} CPU; its speed, caches and clocks are not those "
                 "of the descriptor"
             )
-        if self.named is not None and self.named is not self.target:
-            lines.append(self._why_hidden(self.named))
+        lines += self._caveats()
         return tuple(lines)
+
+    def _caveats(self) -> Iterator[str]:
+        """What may make the answer differ from the hardware."""
+        if self.named is not None and not self.flags.issuperset(self.named.isa.flags):
+            yield self._why_hidden(self.named)
+        if self.is_virtual:
+            yield (
+                "a virtual machine: the hypervisor chooses which flags, family, model and stepping "
+                "it shows, and cores may be hyper-threads"
+            )
+
+    def to_dict(self) -> dict[str, object]:
+        """What was found as data for JSON."""
+        return {
+            "target": self.target.id if self.target else None,
+            "is_target": self.is_target,
+            "named": self.named.id if self.named else None,
+            "vendor": self.vendor,
+            "product": self.product,
+            "family": self.family,
+            "model": self.model,
+            "stepping": self.stepping,
+            "kernel": self.kernel,
+            "virtual": self.is_virtual,
+            "capabilities": sorted(capabilities_of(self.flags)),
+            "missing": {target.id: list(self.missing(target)) for target in shipped_targets()},
+            "explanation": list(self.explain()),
+        }
 
     def _why_hidden(self, named: Target) -> str:
         """Why a CPU of a known model may lack flags of its generation."""
         missing = self.missing(named)
         lost = named.capabilities - capabilities_of(self.flags)
+        software = {GUEST_KERNEL if self.is_virtual else MACHINE_KERNEL}
+        if not self.kernel:
+            software = {GUEST_KERNEL, MACHINE_KERNEL}
         needs = [
             f"{requirement.capability} needs {requirement.software} {requirement.minimum.value}"
+            f"{self._verdict(requirement)}"
             for requirement in named.software
-            if requirement.capability in lost and requirement.software.startswith("Linux")
+            if requirement.capability in lost and requirement.software in software
         ]
         causes = [*needs, "a hypervisor that does not pass them on", "the BIOS"]
         return (
@@ -93,12 +137,22 @@ class Host:
             f"{'is' if len(missing) == 1 else 'are'} hidden; usual reasons: {'; '.join(causes)}"
         )
 
+    def _verdict(self, requirement: SoftwareMinimum) -> str:
+        """Whether this kernel meets a requirement, in words; nothing when it is not known."""
+        minimum = requirement.minimum.value
+        if not self.kernel or minimum is None:
+            return ""
+        older = version_key(self.kernel) < version_key(minimum)
+        return f" ({self.kernel} is {'too old' if older else 'new enough'})"
 
-def detect_host(cpuinfo: Path = CPUINFO) -> Host:
+
+def detect_host(cpuinfo: Path = CPUINFO, *, kernel: str | None = None) -> Host:
     """Read what this machine is.
 
     Args:
         cpuinfo: the file to read, in the format of /proc/cpuinfo.
+        kernel: release of the kernel that wrote it; None: that of this machine when `cpuinfo` is
+            its own, unknown otherwise.
 
     Raises:
         TargetError: the file cannot be read.
@@ -112,6 +166,8 @@ def detect_host(cpuinfo: Path = CPUINFO) -> Host:
     known = shipped_targets()
     fitting = [target for target in known if flags.issuperset(target.isa.flags)]
     named = [t for t in known if t.identification.matches(vendor, family, model, stepping)]
+    if kernel is None:
+        kernel = platform.release() if cpuinfo == CPUINFO else ""
     return Host(
         vendor=vendor,
         product=fields.get("model name", ""),
@@ -119,7 +175,8 @@ def detect_host(cpuinfo: Path = CPUINFO) -> Host:
         model=model,
         stepping=stepping,
         flags=flags,
-        target=max(fitting, key=lambda target: target.rank, default=None),
+        kernel=kernel,
+        target=max(fitting, key=lambda target: (target.rank, target in named), default=None),
         named=named[0] if named else None,
     )
 

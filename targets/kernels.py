@@ -7,15 +7,26 @@ in the graph is often something else when it runs: that is what this table is fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from optc.targets.capabilities import TABLE
-from optc.targets.fact import Confidence, Descriptor, Name, Some, Text, Version
-from optc.targets.model import PATH_NEEDS, ComputePath
+from optc.targets.fact import (
+    Confidence,
+    Descriptor,
+    Name,
+    Some,
+    Text,
+    Version,
+    version_key,
+    within,
+)
+from optc.targets.paths import PATH_NEEDS, ComputePath
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
 
 Element = Literal["f32", "f16", "bf16", "u8", "s8", "u4", "s4", "s32"]
 """Element types in the notation of oneDNN: f32, bf16, u8 (uint8), s8 (int8), …"""
@@ -52,14 +63,17 @@ Outcome = Literal["native", "emulated", "converted", "slow", "wrong", "rejected"
 OUTCOMES: Mapping[Outcome, str] = MappingProxyType(
     {
         "native": "computed in that type",
-        "emulated": "computed in that type by instructions that are not made for it",
+        "emulated": "emulated",
         "converted": "converted and computed in another type",
-        "slow": "computed in that type by a kernel that is slower than fp32 or near it",
-        "wrong": "computed with a wrong result",
+        "slow": "computed slowly",
+        "wrong": "computed wrongly",
         "rejected": "not loaded",
     }
 )
-"""Every outcome in words for people; only `native` is a yes."""
+"""Every outcome in words for people; only `native` is a yes.
+
+Emulated: by instructions that are not made for the type. Slow: slower than fp32, or near it.
+"""
 
 OpName = Annotated[str, StringConstraints(pattern=r"^(\*|[A-Z][A-Za-z0-9]*)$")]
 """An ONNX operator; ``*`` stands for every one that has no route of its own in these types."""
@@ -82,8 +96,18 @@ class Choice(Descriptor):
     path: ComputePath | None = Field(
         default=None, description="the peak that applies; null where none is known to apply"
     )
-    since: Version | None = Field(default=None, description="first version of the runtime")
     note: Text | None = Field(default=None, description="cost, cause or consequence")
+    evidence: Text | None = Field(
+        default=None, description="measurement or document; null: that of the route"
+    )
+    confidence: Confidence | None = Field(
+        default=None, description="how sure that is; null: as the route"
+    )
+
+    @property
+    def isa(self) -> str:
+        """The capabilities it needs, for people: ``amx_int8``; ``x86-64`` when it needs none."""
+        return " and ".join(self.needs) or "x86-64"
 
     @model_validator(mode="after")
     def _needs_what_its_path_needs(self) -> Self:
@@ -139,9 +163,21 @@ class Route(Descriptor):
 
     @property
     def spelling(self) -> str:
-        """Types, zero point and form: ``symmetric s8 x s8, qdq-pair``."""
+        """Form, zero point and types: ``qdq-pair of symmetric s8 x s8``."""
         prefix = "" if self.zero_point == "any" else f"{self.zero_point} "
-        return f"{prefix}{self.types}, {self.form}"
+        return f"{self.form} of {prefix}{self.types}"
+
+    def choice(self, capabilities: Collection[str]) -> Choice | None:
+        """What runs on a CPU with these capabilities; None when no choice fits."""
+        fitting = (choice for choice in self.choices if set(choice.needs) <= set(capabilities))
+        return next(fitting, None)
+
+    def holds_for(self, version: str | None) -> bool:
+        """Whether it speaks about a version of the runtime; None stands for the newest."""
+        if version is None:
+            return self.until is None
+        after = self.since is None or version_key(version) >= version_key(self.since)
+        return after and (self.until is None or within(version, self.until))
 
 
 class KernelTable(Descriptor):

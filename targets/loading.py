@@ -1,29 +1,43 @@
 """Reads descriptor files. Errors carry the file and the key path.
 
-The files of the package are read once; a file of the user is read every time.
+The files of the package are read once; a file of the user is read every time. A file may extend a
+target: `extends` names one, or another file relative to its own, and the file states only what
+differs. Mappings merge, null removes a key (RFC 7386), lists and facts replace as a whole: a value
+never keeps the source of another one.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from optc.errors import TargetError, did_you_mean
+from optc.targets.extensions import ExtensionTable
 from optc.targets.fact import Descriptor
+from optc.targets.kernels import KernelTable
 from optc.targets.model import Target
 from optc.targets.runtimes import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-TARGET_NAMES = ("cascadelake", "cooperlake", "icelake", "sapphirerapids")
+TARGET_NAMES = (
+    "skylake",
+    "cascadelake",
+    "cooperlake",
+    "icelake",
+    "sapphirerapids",
+    "emeraldrapids",
+)
 RUNTIME_NAMES = ("onnxruntime", "openvino")
 MAX_BYTES = 256 * 1024
-"""Largest descriptor that is read; those of the package have about 8 KiB."""
+"""Largest descriptor that is read; those of the package have up to 25 KiB."""
+MAX_DEPTH = 8
+"""Longest chain of files that extend each other."""
 
 _HERE = Path(__file__).parent
 _D = TypeVar("_D", bound=Descriptor)
@@ -39,6 +53,18 @@ def shipped_target(name: str) -> Target:
 def shipped_runtime(name: str) -> Runtime:
     """The runtime descriptor of the package called `name`, one of RUNTIME_NAMES."""
     return read_descriptor(_HERE / "runtimes" / f"{name}.yaml", Runtime)
+
+
+@cache
+def shipped_kernels(name: str) -> KernelTable:
+    """The kernels of the runtime of the package called `name`, one of RUNTIME_NAMES."""
+    return read_descriptor(_HERE / "kernels" / f"{name}.yaml", KernelTable)
+
+
+@cache
+def shipped_extensions() -> ExtensionTable:
+    """The instruction set extensions that targets can have."""
+    return read_descriptor(_HERE / "extensions.yaml", ExtensionTable)
 
 
 def shipped_targets() -> tuple[Target, ...]:
@@ -62,6 +88,33 @@ def load_runtime(name: str) -> Runtime:
     )
 
 
+def find_target(name: str) -> Target | None:
+    """The shipped target of this name or alias, in any case; None when there is none."""
+    wanted = name.lower()
+    if wanted in TARGET_NAMES:
+        return shipped_target(wanted)
+    found = (target for target in shipped_targets() if wanted in target.names.aliases)
+    return next(found, None)
+
+
+def read_target(path: Path) -> Target:
+    """Read a target from a file of the user, which may extend another target.
+
+    Raises:
+        TargetError: as `read_descriptor`; also an unknown base, or files that extend in a circle.
+    """
+    data, base = _with_base(path, ())
+    target = _validated(data, Target, path)
+    if base is not None and target.id == base:
+        raise TargetError(
+            "descriptor-invalid",
+            f"id: '{base}' is the name of the target that it extends",
+            location=str(path),
+            hint="give it a name of its own: `id` names the folder of the artefact",
+        )
+    return target
+
+
 def read_descriptor(path: Path, kind: type[_D]) -> _D:
     """Read and validate one descriptor file.
 
@@ -69,7 +122,62 @@ def read_descriptor(path: Path, kind: type[_D]) -> _D:
         TargetError: the file cannot be read, is not YAML, or does not validate; all problems of
             the file are in one message, each with its key path.
     """
+    return _validated(_read_yaml(path), kind, path)
+
+
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """A descriptor's data with `change` on top, by the rules of the module."""
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(old, dict) and isinstance(value, dict) and "value" not in value:
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _with_base(path: Path, seen: tuple[Path, ...]) -> tuple[object, str | None]:
+    """The data of a file on top of what it extends, and the id of that."""
     data = _read_yaml(path)
+    if not isinstance(data, dict) or "extends" not in data:
+        return data, None
+    name = data.pop("extends")
+    here = path.resolve()
+    if here in seen or len(seen) == MAX_DEPTH:
+        chain = " -> ".join(str(step) for step in (*seen, here))
+        raise TargetError("descriptor-invalid", f"extends: a circle: {chain}", location=str(path))
+    if not isinstance(name, str):
+        raise TargetError(
+            "descriptor-invalid",
+            "extends: must be the name of a target or a file",
+            location=str(path),
+        )
+    if known := find_target(name):
+        return merge(_as_written(known), data), known.id
+    if not name.lower().endswith((".yaml", ".yml")):
+        raise TargetError(
+            "target-unknown",
+            f"extends: there is no target '{name}'; known: {', '.join(TARGET_NAMES)}, "
+            "or the path of a .yaml file",
+            location=str(path),
+            hint=did_you_mean(name.lower(), TARGET_NAMES),
+        )
+    base, _ = _with_base(path.parent / name, (*seen, here))
+    if not isinstance(base, dict):
+        raise TargetError("descriptor-invalid", "extends: not a descriptor", location=str(path))
+    return merge(base, data), base.get("id")
+
+
+def _as_written(target: Target) -> dict[str, Any]:
+    """A target as the data of a file: without the fields that do not apply to it."""
+    return target.model_dump(mode="json", exclude_none=False, exclude_unset=True)
+
+
+def _validated(data: object, kind: type[_D], path: Path) -> _D:
+    """The descriptor that data describes; all problems in one error."""
     try:
         return kind.model_validate(data)
     except ValidationError as error:

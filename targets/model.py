@@ -7,13 +7,21 @@ second), ghz. Throughput is in operations per cycle and core, a multiply-add cou
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from optc.targets.capabilities import capabilities_of
 from optc.targets.describe import describe
 from optc.targets.fact import Confidence, Descriptor, Fact, Flag, Name, Some, Text, Version
+from optc.targets.paths import PATH_NEEDS, VECTOR_PATHS, ComputePath, vector_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from optc.targets.answers import Answer
+    from optc.targets.extensions import Extension
+    from optc.targets.runtimes import Runtime
 
 Count = Annotated[int, Field(strict=True, gt=0)]
 Number = Annotated[float, Field(strict=True, gt=0)]
@@ -36,28 +44,6 @@ OnednnIsa = Literal[
     "AVX512_CORE_AMX",
     "AVX512_CORE_AMX_FP16",
 ]
-
-ComputePath = Literal[
-    "fp32_avx2",
-    "fp32_avx512",
-    "int8_avx512",
-    "int8_vnni",
-    "bf16_avx512",
-    "fp16_avx512",
-    "bf16_amx",
-    "int8_amx",
-]
-PATH_NEEDS: dict[ComputePath, str] = {
-    "fp32_avx2": "avx2",
-    "fp32_avx512": "avx512",
-    "int8_avx512": "avx512",
-    "int8_vnni": "avx512_vnni",
-    "bf16_avx512": "avx512_bf16",
-    "fp16_avx512": "avx512_fp16",
-    "bf16_amx": "amx_bf16",
-    "int8_amx": "amx_int8",
-}
-"""The capability behind each compute path; a descriptor lists exactly the paths it has."""
 
 
 class Names(Descriptor):
@@ -149,14 +135,40 @@ class Memory(Descriptor):
         description="share of the peak that STREAM triad reaches"
     )
 
+    @model_validator(mode="after")
+    def _peak_follows(self) -> Self:
+        channels, rate, peak = self.channels.value, self.mts_1dpc.value, self.peak_gbps.value
+        if channels is None or rate is None or peak is None:
+            return self
+        # Data sheets round to 0.1 GB/s.
+        if abs(peak - channels * rate * 8 / 1000) > 0.05:
+            raise ValueError(
+                f"peak_gbps: {channels} channels x {rate} MT/s x 8 bytes is not {peak}"
+            )
+        return self
+
 
 class Compute(Descriptor):
     """Peak arithmetic of one core."""
 
     fma512_units: Fact[Count] = Field(description="512-bit FMA units of the largest SKUs")
     ops_per_cycle: dict[ComputePath, Fact[Number]] = Field(
-        description="operations per cycle and core by path, both FMA units running"
+        description="operations per cycle and core by path, both FMA units running; "
+        "`optc.targets.peak` corrects it for CPUs with one"
     )
+
+    @model_validator(mode="after")
+    def _within_the_width(self) -> Self:
+        for path, (bits, instructions) in VECTOR_PATHS.items():
+            rate = self.ops_per_cycle.get(path)
+            limit = vector_rate(2, bits, instructions)
+            # Rates are written with two decimals.
+            if rate and rate.value is not None and rate.value > limit + 0.005:
+                raise ValueError(
+                    f"ops_per_cycle.{path}: {rate.value:g} is more than two 512-bit units can do "
+                    f"({limit:g})"
+                )
+        return self
 
 
 class Frequency(Descriptor):
@@ -268,6 +280,13 @@ class Target(Descriptor):
         return capabilities_of(self.isa.flags)
 
     @property
+    def extensions(self) -> Mapping[str, Extension]:
+        """The instruction set extensions it has, by capability."""
+        from optc.targets.loading import shipped_extensions
+
+        return shipped_extensions().of(self.capabilities)
+
+    @property
     def identity(self) -> str:
         """``cascadelake@1a2b3c4d5e6f``: the name and a digest of everything the descriptor says."""
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()
@@ -278,15 +297,40 @@ class Target(Descriptor):
         """Order of the targets by what runs on them: oneDNN ISA level, then number of flags."""
         return ONEDNN_ISA_ORDER.index(self.toolchain.onednn_isa), len(self.isa.flags)
 
+    def query(
+        self,
+        *,
+        op: str | None = None,
+        dtype: str | None = None,
+        runtime: Runtime | str | None = None,
+        isa: str | None = None,
+        min_kernel: str | None = None,
+        runtime_version: str | None = None,
+        cores: int = 1,
+        ghz: float | None = None,
+    ) -> Answer:
+        """Ask what the target can do; `optc.targets.Question` explains the arguments.
+
+        Example: ``load_target("spr").query(op="MatMul", dtype="int8", runtime="openvino")``
+
+        Raises:
+            TargetError: an unknown name, or an incomplete question.
+        """
+        from optc.targets.ask import Question, ask
+
+        asked = Question(op, dtype, runtime, isa, min_kernel, runtime_version, cores, ghz)
+        return ask(self, asked)
+
     def to_dict(self) -> dict[str, object]:
-        """The whole descriptor as data for JSON, with capabilities and identity."""
+        """The whole descriptor as data for JSON, with what follows from it."""
         derived = {"identity": self.identity, "capabilities": sorted(self.capabilities)}
-        return {**derived, **self.model_dump(mode="json")}
+        extensions = {name: row.model_dump(mode="json") for name, row in self.extensions.items()}
+        return {**derived, **self.model_dump(mode="json"), "extensions": extensions}
 
     def describe(self) -> str:
         """The whole descriptor as text: values with sources, unknown ones with the reason."""
         head = f"{self.title}\ncapabilities: {', '.join(sorted(self.capabilities))}\n\n"
-        return head + describe(self)
+        return head + describe(self) + describe({"extensions": self.extensions})
 
     @model_validator(mode="after")
     def _describes_what_it_has(self) -> Self:

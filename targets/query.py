@@ -61,14 +61,14 @@ def missing_capability(
             hint=did_you_mean(capability, TABLE),
         )
     if capability not in target.capabilities:
-        return _target_lacks(capability, target)
+        return target_lacks(capability, target)
     if not runtime.uses(capability):
         return _runtime_lacks(capability, runtime)
     return None
 
 
-def _target_lacks(capability: str, target: Target) -> MissingCapability:
-    """The answer when the CPU does not have it."""
+def target_lacks(capability: str, target: Target) -> MissingCapability:
+    """Why the CPU does not have a capability, and which targets do."""
     entry = TABLE[capability]
     owners = ", ".join(targets_with(capability)) or "no target"
     return MissingCapability(

@@ -77,7 +77,8 @@ class Names:
         for value in graph.inputs:
             self.of[value] = self._take(value.name)
         for node in graph.nodes(Kind.CAPTURE):
-            self.of[node.output] = (captured or {})[node.name]
+            if captured and node.name in captured:  # else nothing uses it any more
+                self.of[node.output] = captured[node.name]
         self.targets = self._internal(graph) if internal else self._outputs(graph)
         for value in graph.constants():
             self._name(value)

@@ -8,7 +8,7 @@ those in function bodies, which have no initializers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -204,7 +204,9 @@ class GraphReader:
             for name in record.inputs
         ]
         captures: dict[str, Value] = {}
-        attributes = self._subgraphs(record, scope, captures)
+        attributes: Mapping[str, Attr] = record.attributes
+        if record.graphs:
+            attributes = self._with_subgraphs(record, scope, captures)
         for name in record.outputs:
             if name in scope.values:
                 self._check_new(scope, name)
@@ -231,21 +233,20 @@ class GraphReader:
             if value is not None:
                 self._define(scope, value, infos.get(value.name))
 
-    def _subgraphs(
+    def _with_subgraphs(
         self, record: Record, scope: _Scope, captures: dict[str, Value]
     ) -> dict[str, Attr]:
-        attributes = {name: attr for name, attr in record.attributes.items() if attr is not None}
-        if not record.graphs:
-            return attributes
-        for item in record.graphs:
+        attributes = dict(record.attributes)
+        for name, protos in record.graphs:
             graphs = []
-            for proto in item.protos:
+            for proto in protos:
                 inner = Graph(text(proto.name), parent=scope.graph)
                 self._fill(proto, _Scope(inner, scope, captures, scope.in_function))
                 graphs.append(inner)
-            value = graphs[0] if item.kind is AttrKind.GRAPH else tuple(graphs)
-            attributes[item.name] = Attr(item.kind, value, doc=item.doc)
-        return {name: attributes[name] for name in record.attributes}
+            empty = attributes[name]
+            value = graphs[0] if empty.kind is AttrKind.GRAPH else tuple(graphs)
+            attributes[name] = replace(empty, value=value)
+        return attributes
 
     # ---- values --------------------------------------------------------------------------------
 
@@ -300,7 +301,7 @@ def _constant_of(record: Record) -> Tensor | None:
     if record.op_type != "Constant" or record.domain or len(record.attributes) != 1:
         return None
     ((name, attribute),) = record.attributes.items()
-    if attribute is None or attribute.ref or len(record.outputs) != 1 or not record.outputs[0]:
+    if attribute.ref or len(record.outputs) != 1 or not record.outputs[0]:
         return None
     make = _CONSTANT_FORMS.get((name, attribute.kind))
     if make is None:

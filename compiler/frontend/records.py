@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from optc.frontend.strings import domain_of, text
@@ -9,21 +10,12 @@ from optc.frontend.types import read_type
 from optc.ir import Attr, AttrKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import onnx
 
     from optc.frontend.source import Source
     from optc.frontend.tensors import TensorReader
-
-
-class GraphAttr(NamedTuple):
-    """An attribute that holds subgraphs, which are yet to be read."""
-
-    name: str
-    kind: AttrKind
-    doc: str
-    protos: tuple[onnx.GraphProto, ...]
 
 
 class Record(NamedTuple):
@@ -35,8 +27,8 @@ class Record(NamedTuple):
         domain: operator domain; ONNX's own is empty.
         inputs: operand names; empty where one is left out.
         outputs: names of outputs; empty where one is left out.
-        attributes: by name; subgraphs are None here.
-        graphs: the attributes that hold subgraphs.
+        attributes: by name; those that hold subgraphs have no value yet.
+        graphs: name and messages of those.
     """
 
     proto: onnx.NodeProto
@@ -44,8 +36,8 @@ class Record(NamedTuple):
     domain: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    attributes: dict[str, Attr | None]
-    graphs: tuple[GraphAttr, ...]
+    attributes: Mapping[str, Attr]
+    graphs: tuple[tuple[str, tuple[onnx.GraphProto, ...]], ...]
 
     @property
     def label(self) -> str:
@@ -54,6 +46,7 @@ class Record(NamedTuple):
         return f"{self.op_type} {name!r}"
 
 
+_NONE: Mapping[str, Attr] = MappingProxyType({})
 _KINDS = {kind.value: kind for kind in AttrKind}
 _GRAPHS = (AttrKind.GRAPH.value, AttrKind.GRAPHS.value)
 
@@ -107,7 +100,24 @@ class AttributeReader:
         Raises:
             ModelError: an attribute is not valid or given twice.
         """
-        attributes: dict[str, Attr | None] = {}
+        attributes: Mapping[str, Attr] = _NONE
+        graphs: tuple[tuple[str, tuple[onnx.GraphProto, ...]], ...] = ()
+        if proto.attribute:
+            attributes, graphs = self._attributes(proto)
+        return Record(
+            proto,
+            text(proto.op_type),
+            domain_of(proto.domain),
+            tuple(map(text, proto.input)),
+            tuple(map(text, proto.output)),
+            attributes,
+            graphs,
+        )
+
+    def _attributes(
+        self, proto: onnx.NodeProto
+    ) -> tuple[dict[str, Attr], tuple[tuple[str, tuple[onnx.GraphProto, ...]], ...]]:
+        attributes: dict[str, Attr] = {}
         graphs = []
         for item in proto.attribute:
             name = text(item.name)
@@ -118,19 +128,11 @@ class AttributeReader:
                 )
             if item.type in _GRAPHS and not item.ref_attr_name:
                 parts = (item.g,) if item.type == AttrKind.GRAPH.value else tuple(item.graphs)
-                graphs.append(GraphAttr(name, _KINDS[item.type], text(item.doc_string), parts))
-                attributes[name] = None
+                graphs.append((name, parts))
+                attributes[name] = Attr(_KINDS[item.type], None, doc=text(item.doc_string))
             else:
                 attributes[name] = self.read(item)
-        return Record(
-            proto,
-            text(proto.op_type),
-            domain_of(proto.domain),
-            tuple(map(text, proto.input)),
-            tuple(map(text, proto.output)),
-            attributes,
-            tuple(graphs),
-        )
+        return attributes, tuple(graphs)
 
 
 def in_order(records: list[Record]) -> list[Record] | None:
@@ -170,7 +172,7 @@ def _sorted(records: list[Record]) -> list[Record] | None:
 def _needs(record: Record) -> Iterable[str]:
     if not record.graphs:
         return record.inputs
-    free = (name for item in record.graphs for part in item.protos for name in _free(part))
+    free = (name for _, parts in record.graphs for part in parts for name in _free(part))
     return (*record.inputs, *free)
 
 

@@ -313,11 +313,14 @@ def _result_details(a: Sequence[Value | None], b: Sequence[Value | None]) -> Ite
 
 
 def _describe(graph: Graph, node: Node) -> str:
+    data = ""
     if node.sparse is not None:
-        return format_sparse(node.sparse)
-    if node.kind is Kind.CONSTANT and node.tensor is not None:
-        return format_tensor(node.tensor)
-    default = "" if node.tensor is None else f" = {format_tensor(node.tensor)}"
+        data = format_sparse(node.sparse)
+    elif node.tensor is not None:
+        data = format_tensor(node.tensor)
+    if node.kind is Kind.CONSTANT:
+        return data
+    default = f" = {data}" if data else ""
     source = f" = {_name(graph.operand(node, 0))}" if node.kind is Kind.OUTPUT else ""
     return f"{format_type(_type(node))}{default}{source}"
 

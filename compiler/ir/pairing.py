@@ -173,10 +173,8 @@ class _Side:
             if node in self._paired:
                 continue
             operands = tuple(self._source(value, own) for value in self.graph.operands(node))
-            captures = tuple(
-                (name, self._source(value, own))
-                for name, value in self.graph.captures(node).items()
-            )
+            captured = self.graph.captures(node) if node.attributes else {}
+            captures = tuple((name, self._source(value, own)) for name, value in captured.items())
             sign = (self.operation(node), operands, captures)
             own[node] = numbers.setdefault(sign, len(numbers))
             yield node, own[node]

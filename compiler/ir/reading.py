@@ -43,7 +43,8 @@ class GraphReading:
         self.metadata: dict[str, str] = {}
         self.opaque: dict[str, tuple[bytes, ...]] = {}
         self.parent = parent
-        self.model: ModelInfo = parent.model if parent else model or ModelInfo()
+        # `parent is None`, never `not parent`: a graph without operations has length zero.
+        self.model: ModelInfo = (model or ModelInfo()) if parent is None else parent.model
         self._opsets: dict[str, int] = dict(opsets or {})
         self._g: nx.MultiDiGraph[Node] = nx.MultiDiGraph()
         # The same dictionaries without networkx's views, which cost three times as much to read.
@@ -53,8 +54,8 @@ class GraphReading:
         self._inputs: list[Node] = []
         self._outputs: list[Node] = []
         # Names of all scopes below the root: a new name must not shadow or be shadowed.
-        self._taken: Counter[str] = parent._taken if parent else Counter()
-        self._suffix: dict[str, int] = parent._suffix if parent else {}
+        self._taken: Counter[str] = Counter() if parent is None else parent._taken
+        self._suffix: dict[str, int] = {} if parent is None else parent._suffix
         self._version = 0
         self._order: tuple[int, tuple[Node, ...]] = (-1, ())
 

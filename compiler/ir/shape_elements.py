@@ -62,7 +62,7 @@ def _is_size(item: Item) -> bool:
 
 
 def _arithmetic(
-    on_sizes: Callable[[Dim, Dim], Dim], on_floats: Callable[[Any, Any], Any]
+    on_sizes: Callable[[Dim, Dim], Dim], on_floats: Callable[[Any, Any], Any] | None
 ) -> ElementRule:
     def rule(site: Site, dtype: DType, *items: Item) -> Item:
         del site
@@ -74,7 +74,7 @@ def _arithmetic(
     def combine(dtype: DType, a: Item, b: Item) -> Item:
         if not dtype.is_float:
             return on_sizes(a, b)  # type: ignore[arg-type] # no floats here
-        if not isinstance(a, float) or not isinstance(b, float):
+        if on_floats is None or not isinstance(a, float) or not isinstance(b, float):
             return None
         with np.errstate(all="ignore"):
             return float(on_floats(dtype.numpy.type(a), dtype.numpy.type(b)))
@@ -97,7 +97,9 @@ def _remainder(site: Site, dtype: DType, a: Item, b: Item) -> Item:
     if dtype.is_float or isinstance(a, float) or isinstance(b, float) or not b or a is None:
         return None
     if isinstance(a, int) and isinstance(b, int):
-        return int(math.copysign(abs(a) % abs(b), a)) if site.integer("fmod") else a % b
+        if site.integer("fmod"):
+            return abs(a) % abs(b) if a >= 0 else -(abs(a) % abs(b))
+        return a % b
     if not isinstance(b, int) or b < 0 or not _is_size(a):
         return None
     return dims.sub(a, dims.mul(dims.floordiv(a, b), b))
@@ -164,21 +166,14 @@ def _logic(function: Callable[[bool, bool], bool], decided_by: bool | None) -> E
     return rule
 
 
-def _least(a: Any, b: Any) -> Any:
-    return np.minimum(a, b)
-
-
-def _largest(a: Any, b: Any) -> Any:
-    return np.maximum(a, b)
-
-
 ELEMENTWISE: Final[Mapping[str, ElementRule]] = {
     "Add": _arithmetic(dims.add, lambda a, b: a + b),
     "Sub": _arithmetic(dims.sub, lambda a, b: a - b),
     "Mul": _arithmetic(dims.mul, lambda a, b: a * b),
     "Div": _arithmetic(_divided, lambda a, b: a / b),
-    "Min": _arithmetic(dims.minimum, _least),
-    "Max": _arithmetic(dims.maximum, _largest),
+    # Runtimes differ in what the smaller of two floats is where one is not a number.
+    "Min": _arithmetic(dims.minimum, None),
+    "Max": _arithmetic(dims.maximum, None),
     "Mod": _remainder,
     "Where": _where,
     "Equal": lambda site, dtype, a, b: _equal(a, b),

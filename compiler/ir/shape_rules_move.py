@@ -219,8 +219,19 @@ def sliced(size: Dim, start: Dim, end: Dim, step: Dim) -> Dim:
         from_last = isinstance(start, int) and (start == -1 or start >= END)
         whole = from_last and isinstance(end, int) and end <= -END
         return dims.ceildiv(size, -step) if whole else None
-    low, high = _clamped(start, size), _clamped(end, size)
-    return dims.ceildiv(dims.maximum(dims.sub(high, low), 0), step)
+    return dims.ceildiv(dims.maximum(_span(size, start, _clamped(end, size)), 0), step)
+
+
+def _span(size: Dim, start: int | str, end: Dim) -> Dim:
+    """The distance from the start to a clamped end; not above zero for an empty slice."""
+    if isinstance(start, str):
+        return dims.sub(end, start) if dims.at_least(start, 0) else None
+    if start >= 0:
+        return 0 if start >= END else dims.sub(end, start)
+    if start <= -END:
+        return end
+    # end - max(first, 0), in the form that does not name the size twice
+    return dims.minimum(dims.sub(end, dims.add(size, start)), end)
 
 
 def _clamped(index: int | str, size: Dim) -> Dim:

@@ -76,11 +76,12 @@ def _operands(site: Site) -> list[Partial]:
 def _unary_float(site: Site, shapes: Sequence[Shape | None]) -> Result:
     del shapes
     part = site.partial(0)
-    if part is None or not part.dtype.is_float or not part.is_known:
+    if part is None or not part.dtype.is_float:
         return None
+    function, scalar = UNARY_FLOAT[site.node.op_type], part.dtype.numpy.type
     with np.errstate(all="ignore"):
-        array = np.asarray(UNARY_FLOAT[site.node.op_type](part.array.astype(part.dtype.numpy)))
-    return Partial(part.dtype, array.astype(object))
+        items = [None if item is None else float(function(scalar(item))) for item in part.items]
+    return partial(part.dtype, items, part.shape)
 
 
 def _cast(site: Site, shapes: Sequence[Shape | None]) -> Result:

@@ -74,7 +74,7 @@ def _edge_problems(graph: Graph, node: Node) -> list[str]:
                 operands[key] = value
     if node._operands is not None and node._operands != _slots(operands):
         found.append("the operands that the node remembers are not those of its edges")
-    if captures or any(attribute.graphs for attribute in node.attributes.values()):
+    if captures or (node.attributes and next(node.subgraphs(), None) is not None):
         found += _capture_problems(graph, node, captures)
     return found
 

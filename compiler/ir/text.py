@@ -200,7 +200,8 @@ class _Printer:
         return "?"
 
     def _default(self, node: Node) -> str:
-        return "" if node.tensor is None else f" = {self._data(node)}"
+        without = node.tensor is None and node.sparse is None
+        return "" if without else f" = {self._data(node)}"
 
     def _attribute(self, attribute: Attr, name: str) -> str:
         return format_attribute(attribute, name, weights=self._weights)

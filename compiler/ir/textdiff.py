@@ -1,9 +1,10 @@
 """Line diff of two canonical texts that is not fooled by renumbering.
 
-One node more at the top shifts the number of every value below it. So lines are aligned with their
-numbers masked, the aligned lines then say which number became which, and what is left is a true
-difference. In the result, the after side speaks in the numbers of the before side; values that
-only the after side has are ``%+0``, ``%+1``, ….
+One node more at the top shifts the number of every value below it. So lines are aligned by what
+they say apart from the numbers and by what the lines say that define their operands; the aligned
+lines then tell which number became which, and what is left is a true difference. In the result,
+the after side speaks in the numbers of the before side; values that only the after side has are
+``%+0``, ``%+1``, ….
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
 _NUMBER: Final = re.compile(r"%(\d+)\b")
 _MASK: Final = "%\0"  # the canonical text has no control characters
+_DEPTH: Final = 2  # definitions behind definitions that count as one line's context
 _LEAF: Final = 40_000  # line pairs of a stretch without unique lines that difflib may look at
 _AHEAD: Final = 64  # lines that the fallback for longer stretches looks ahead
 
@@ -34,16 +36,61 @@ def diff_text(before: str, after: str, *, context: int = 3) -> str:
         context: unchanged lines to show around a change.
     """
     old, new = before.splitlines(), after.splitlines()
-    masked = ([_NUMBER.sub(_MASK, line) for line in lines] for lines in (old, new))
-    pairs = align(*masked)
-    new = _renumber(old, new, pairs)
-    same = [(i, j) for i, j in pairs if old[i] == new[j]]
+    # Where nothing was renumbered, the plain alignment is the better one.
+    candidates = (_match(old, new, pairs) for pairs in (_align_lines(old, new), align(old, new)))
+    new, same = max(candidates, key=lambda candidate: len(candidate[1]))
     if len(same) == len(old) == len(new):
         return ""
     lines = ["--- before", "+++ after"]
     for hunk in _hunks(same, len(old), len(new), context):
         lines.extend(_render(hunk, old, new))
     return "\n".join(lines) + "\n"
+
+
+def _align_lines(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
+    """Align with the most context first, then what is left between the pairs with less."""
+    ids: dict[Hashable, int] = {}
+    pairs: list[tuple[int, int]] = []
+    for left, right in zip(_keys(old, ids), _keys(new, ids), strict=True):
+        more: list[tuple[int, int]] = []
+        i = j = 0
+        for a, b in (*pairs, (len(old), len(new))):
+            more += [(i + x, j + y) for x, y in align(left[i:a], right[j:b])]
+            i, j = a + 1, b + 1
+        pairs = sorted([*pairs, *more])
+    return pairs
+
+
+def _keys(lines: Sequence[str], ids: dict[Hashable, int]) -> list[list[int]]:
+    """For each level of context, the most first, numbers of lines that are equal at that level."""
+    masked = [_NUMBER.sub(_MASK, line) for line in lines]
+    defined: dict[str, tuple[int, int]] = {}
+    used: list[list[tuple[int, int]]] = []
+    for index, line in enumerate(lines):
+        links: list[tuple[int, int]] = []
+        for position, number in enumerate(_NUMBER.findall(line)):
+            if number in defined:
+                links.append(defined[number])
+            else:  # values are defined where they first appear
+                defined[number] = index, position
+        used.append(links)
+    levels = [[ids.setdefault(text, len(ids)) for text in masked]]
+    for _ in range(_DEPTH):
+        below = levels[-1]
+        signs = (
+            (text, *[(below[line], position) for line, position in links])
+            for text, links in zip(masked, used, strict=True)
+        )
+        levels.append([ids.setdefault(sign, len(ids)) for sign in signs])
+    return levels[::-1]
+
+
+def _match(
+    old: Sequence[str], new: Sequence[str], pairs: Sequence[tuple[int, int]]
+) -> tuple[list[str], list[tuple[int, int]]]:
+    """The new lines in old numbers, and the pairs of lines that are equal then."""
+    new = _renumber(old, new, pairs)
+    return new, [(i, j) for i, j in pairs if old[i] == new[j]]
 
 
 def _renumber(
@@ -71,8 +118,8 @@ def _renumber(
 # ---- alignment ---------------------------------------------------------------------------------
 
 
-def align(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of indices of equal lines, ascending on both sides.
+def align(old: Sequence[Hashable], new: Sequence[Hashable]) -> list[tuple[int, int]]:
+    """Pairs of indices of equal items, ascending on both sides.
 
     Patience diff: what both ends share, then lines that are unique on both sides as anchors, and
     the same again between the anchors. Short stretches without anchors go to difflib, long ones
@@ -101,7 +148,7 @@ def align(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _anchors(
-    old: Sequence[str], new: Sequence[str], span: tuple[int, int, int, int]
+    old: Sequence[Hashable], new: Sequence[Hashable], span: tuple[int, int, int, int]
 ) -> list[tuple[int, int]]:
     i, i_end, j, j_end = span
     left, right = Counter(old[i:i_end]), Counter(new[j:j_end])
@@ -132,7 +179,7 @@ def _longest_ascending(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]
 
 
 def _leaf(
-    old: Sequence[str], new: Sequence[str], span: tuple[int, int, int, int]
+    old: Sequence[Hashable], new: Sequence[Hashable], span: tuple[int, int, int, int]
 ) -> Iterator[tuple[int, int]]:
     i, i_end, j, j_end = span
     if (i_end - i) * (j_end - j) > _LEAF:
@@ -145,7 +192,7 @@ def _leaf(
 
 
 def _lookahead(
-    old: Sequence[str], new: Sequence[str], span: tuple[int, int, int, int]
+    old: Sequence[Hashable], new: Sequence[Hashable], span: tuple[int, int, int, int]
 ) -> Iterator[tuple[int, int]]:
     i, i_end, j, j_end = span
     while i < i_end and j < j_end:

@@ -210,7 +210,7 @@ def conflict(a: Type | None, b: Type | None) -> bool:
 
 def shape_conflict(a: Shape | None, b: Shape | None) -> bool:
     """Whether ranks differ, or two dimensions are different numbers."""
-    if a is None or b is None or a is b:
+    if a is None or b is None or a == b:
         return False
     if len(a) != len(b):
         return True

@@ -1,1 +1,1 @@
-"""."""
+"""Numbers: run models, make and read inputs, measure errors and metrics, derive tolerances."""

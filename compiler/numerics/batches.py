@@ -65,7 +65,7 @@ class Dataset:
         limit: only so many samples are used, the first ones; None for all.
     """
 
-    parts: tuple[StoredArrays | TestSet, ...]
+    parts: tuple[StoredArrays | SampleFolder, ...]
     limit: int | None = None
 
     @property
@@ -135,7 +135,7 @@ class StoredArrays:
 
 
 @dataclass(frozen=True)
-class TestSet:
+class SampleFolder:
     """One ONNX test data set: ``input_0.pb`` and so on, in the order of the inputs.
 
     Attributes:
@@ -145,8 +145,6 @@ class TestSet:
         read: reads one file.
         samples: always one.
     """
-
-    __test__ = False  # not a test class, whatever pytest makes of the name
 
     path: Path
     types: Mapping[str, Type]

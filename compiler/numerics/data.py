@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from optc.errors import DataError, did_you_mean, nearest
 from optc.ir.types import OptionalType
-from optc.numerics.batches import Dataset, StoredArrays, TestSet
+from optc.numerics.batches import Dataset, SampleFolder, StoredArrays
 from optc.numerics.columns import Column, make_column
 from optc.numerics.inputs import NO_HINTS
 from optc.numerics.npyfile import npz_keys, open_array
@@ -101,12 +101,12 @@ class _Wanted:
 
 def _folder(
     path: Path, wanted: _Wanted, read_value: ReadDatum | None
-) -> Sequence[StoredArrays | TestSet]:
+) -> Sequence[StoredArrays | SampleFolder]:
     if sets := _test_sets(path):
         if read_value is None or wanted.labels:
             why = "test data sets hold no labels" if wanted.labels else "no reader for protobuf"
             raise DataError("data-format", why, location=str(path))
-        return [TestSet(item, wanted.types, wanted.hints, read_value) for item in sets]
+        return [SampleFolder(item, wanted.types, wanted.hints, read_value) for item in sets]
     if files := sorted(path.glob("*.npz")):
         return [_npz(file, wanted) for file in files]
     if files := sorted(path.glob("*.npy")):

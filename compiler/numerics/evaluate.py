@@ -93,7 +93,7 @@ class Session:
         try:
             return self._run(feeds, names)
         except _runtime_errors() as error:
-            raise _failure("runtime-failed", error) from error
+            raise ModelError("runtime-failed", f"onnxruntime: {_readable(str(error))}") from error
 
     def _run(self, feeds: Mapping[str, Value], names: list[str]) -> Feeds:
         from onnxruntime import RunOptions
@@ -160,8 +160,13 @@ def open_session(
             read_config_from_model=0,
         )
     except _runtime_errors() as error:
-        location = model.name if isinstance(model, Path) else None
-        raise _failure("runtime-cannot-load", error, location) from error
+        reason = _readable(str(error))
+        raise ModelError(
+            "runtime-cannot-load",
+            f"onnxruntime: {reason}",
+            location=model.name if isinstance(model, Path) else None,
+            hint=_NO_KERNEL if "Could not find an implementation" in reason else None,
+        ) from error
     return Session(session)
 
 
@@ -323,6 +328,7 @@ _SOURCE_PLACE: Final = re.compile(
     r"/\S+\.(?:h|hpp|cc|cpp):\d+ (?:[\w:<>~&*, ]+\(.*?\)(?: const)? )?", re.DOTALL
 )
 _LONGEST: Final = 400
+_NO_KERNEL: Final = "onnxruntime has no CPU kernel for these element types"
 
 
 def failing_node(error: str | BaseException) -> str | None:
@@ -346,13 +352,6 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
     own = [e for e in vars(state).values() if isinstance(e, type) and issubclass(e, Exception)]
     # The binding itself raises the built-in ones: missing inputs, types it cannot convert.
     return (*own, RuntimeError, TypeError, ValueError)
-
-
-def _failure(code: str, error: Exception, location: str | None = None) -> ModelError:
-    reason = _readable(str(error))
-    missing_kernel = "Could not find an implementation" in reason
-    hint = "onnxruntime has no CPU kernel for these element types" if missing_kernel else None
-    return ModelError(code, f"onnxruntime: {reason}", location=location, hint=hint)
 
 
 def _readable(text: str) -> str:

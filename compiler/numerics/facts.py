@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from optc.ir.ops import Trait, attribute, info
 from optc.ir.types import DType, TensorType
-from optc.numerics.roundings import rounding_chain as rounding_chain
 
 if TYPE_CHECKING:
     from optc.ir.graph import Graph

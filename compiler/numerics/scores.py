@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from optc.numerics.values import Array, Value
 
-_CHUNK: Final = 1 << 22  # scores converted at a time
+_CHUNK: Final = 1 << 15  # scores at a time: all temporaries stay in cache
 
 
 class Hits:

@@ -52,8 +52,9 @@ class Builder:
     ) -> Node:
         """Add an operation with `outputs` results.
 
-        `like` supplies name and attributes of an operation that this one continues; attribute
-        values in `attributes` come on top and may be int, float, str, Tensor, or lists of these.
+        `like` supplies name, attributes and metadata of an operation that this one continues;
+        attribute values in `attributes` come on top and may be int, float, str, Tensor, or lists
+        of these.
         """
         attrs: dict[str, Attr] = dict(like.attributes) if like is not None else {}
         for name, value in (attributes or {}).items():
@@ -70,6 +71,8 @@ class Builder:
             attributes=attrs,
             origin=self._origin,
         )
+        if like is not None:
+            node.doc, node.metadata, node.opaque = like.doc, like.metadata, like.opaque
         self.made.append(node)
         return node
 
@@ -147,7 +150,23 @@ def replace_node(
         for name, new in zip(names, values, strict=True):
             if new.node in made and not graph.has_value(name):
                 graph.rename(new, name)
+    _inherit_names(graph, made, gone)
     return gone
+
+
+def _inherit_names(graph: Graph, made: Collection[Node], gone: Sequence[Node]) -> None:
+    """Let new values that are named after removed ones take their names.
+
+    Without this, names would grow with every rewrite of the same operation.
+    """
+    free = {value.name for node in gone for value in node.outputs if value is not None}
+    for node in made:
+        for value in (*graph.operands(node), *node.outputs):
+            if value is None or value.node.origin is not node.origin:
+                continue
+            stem, _, number = value.name.rpartition("_")
+            if stem in free and number.isdigit() and graph.fresh_name(stem) == stem:
+                graph.rename(value, stem)
 
 
 def remove_unused(graph: Graph, nodes: Sequence[Node]) -> list[Node]:

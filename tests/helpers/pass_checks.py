@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from optc.ir import Graph
-    from optc.numerics.values import Array, Feeds
+    from optc.numerics.values import Array, Feeds, Value
     from optc.passes.base import Pass, PassResult
 
 
@@ -27,7 +27,7 @@ def assert_rewrites(
     expected: str,
     *,
     counts: Mapping[str, int] | None = None,
-    feeds: Feeds | None = None,
+    feeds: Mapping[str, Value] | None = None,
 ) -> Graph:
     """`before` becomes `expected`; a second run changes nothing; outputs are equal to the bit."""
     graph = graph_from_text(before)
@@ -55,7 +55,9 @@ def assert_refuses(entry: Pass, text: str, *reasons: str) -> None:
     assert [f"{refusal.node}: {refusal.reason}" for refusal in result.refusals] == list(reasons)
 
 
-def assert_same_numbers(source: Graph, graph: Graph, feeds: Feeds | None = None) -> None:
+def assert_same_numbers(
+    source: Graph, graph: Graph, feeds: Mapping[str, Value] | None = None
+) -> None:
     """Both graphs have equal outputs, by name, on seeded inputs."""
     feeds = feeds if feeds is not None else seeded(source)
     wanted, found = run(source, feeds), run(graph, feeds)
@@ -64,7 +66,7 @@ def assert_same_numbers(source: Graph, graph: Graph, feeds: Feeds | None = None)
         np.testing.assert_array_equal(found[name], array, err_msg=name, strict=True)
 
 
-def run(graph: Graph, feeds: Feeds) -> dict[str, Array]:
+def run(graph: Graph, feeds: Mapping[str, Value]) -> dict[str, Array]:
     """The outputs on onnxruntime, without its own rewriting."""
     results = open_session(serialize(graph), optimize="none").run(feeds)
     return {name: np.asarray(value) for name, value in results.items()}

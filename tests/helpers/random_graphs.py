@@ -95,7 +95,9 @@ class Sampler:
         shape = self.shape(x)
         forms = [(), (1,), shape]
         if len(shape) == 4:
-            forms += [(shape[1], 1, 1), (1, shape[1], 1, 1), (shape[3],), (2, *shape[1:])]
+            forms += [(shape[1], 1, 1), (1, shape[1], 1, 1), (shape[3],)]
+            # Where the first dimension is 1 this makes the result larger than the operand.
+            forms += [(2, *shape[1:])] if shape[0] in (1, 2) else []
         c = self.constant(self.pick([f for f in forms if len(f) <= max(len(shape), 1)]))
         op = self.pick(["Mul", "Add", "Sub", "Div"])
         operands = [c, x] if op != "Div" and self.flag() else [x, c]

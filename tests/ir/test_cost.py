@@ -200,3 +200,16 @@ def test_real_network_adds_up() -> None:
         graph.set_type(graph.value(name), TensorType(F32, shape))
     total = sum(macs(graph, node) or 0 for node in graph.nodes())
     assert total == math.prod((8, 26, 26)) * 9 + 5408 * 10
+
+
+def test_shapes_that_are_missing_give_no_count() -> None:
+    for text in (
+        "g (x, float[4,3,3,3] w) => (y) { y = ConvTranspose (x, w) }",
+        "g (x, float[1,20,4] w, float[1,20,5] r) => (y) { y = LSTM <hidden_size=5> (x, w, r) }",
+        "g (float[2,3] x, float[3,4] w) => (y) { y = MatMul (x, w) }",
+    ):
+        assert costs(text)[0] is None
+    ranks = [(2, 6, 16), (2, 4, 9, 4), (2, 4, 9, 4)]
+    assert contrib("MultiHeadAttention", [*ranks], (2, 6, 16), num_heads=4) is None
+    past = [(2, 6, 16), (16, 48), (48,), None, (2, 2, 4, 5, 4)]
+    assert contrib("Attention", [*past], (2, 6, 16), num_heads=4) is None

@@ -266,6 +266,19 @@ def test_shifted_numbers_are_no_difference() -> None:
     ]
 
 
+def test_a_result_that_is_no_longer_there() -> None:
+    graphs = []
+    for outputs in (["a", "b"], ["a"]):
+        graph = Graph("g", {"": 21})
+        x = graph.add_input("x", None)
+        graph.add_output(graph.add("MaxPool", [x], outputs=outputs, name="pool").output, "y")
+        graphs.append(graph)
+    assert diff_graphs(*graphs).render().splitlines()[:2] == [
+        "~ node MaxPool pool",
+        "    result 1: %b -> _",
+    ]
+
+
 @pytest.mark.parametrize("layer", [0, 20, 39])
 def test_one_changed_node_is_found_in_a_model_where_every_name_differs(layer: int) -> None:
     found = diff_graphs(layers("a/{}"), layers("b/{}", change=layer))

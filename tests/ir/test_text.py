@@ -162,13 +162,15 @@ def test_inputs_with_defaults_sparse_and_unused_constants() -> None:
     graph = Graph("", {})
     graph.add_input("k", TensorType(DType.I64, ()), Tensor.from_numpy(np.int64(3)))
     graph.add_constant(Tensor.from_numpy([2.0], DType.F32), "unused_b")
-    one = Tensor.from_numpy([1.0], DType.F32)
-    graph.add_constant(SparseTensor(one, Tensor.from_numpy([4]), (9,)), "unused_a")
+    sparse = SparseTensor(Tensor.from_numpy([1.0], DType.F32), Tensor.from_numpy([4]), (9,))
+    graph.add_constant(sparse, "unused_a")
+    graph.add_input("s", TensorType(DType.F32, (9,))).node.sparse = sparse
     assert lines(print_graph(graph)) == [
         "opsets none",
         "",
         "graph {",
         "input %k : i64[] = i64[] {3}",
+        "input %s : f32[9] = sparse(f32[9]) values f32[1] {1.0} indices i64[1] {4}",
         "%0 = const sparse(f32[9]) values f32[1] {1.0} indices i64[1] {4}",
         "%1 = const f32[1] {2.0}",
         "}",

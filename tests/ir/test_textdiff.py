@@ -135,6 +135,14 @@ def test_the_difference_is_empty_only_for_equal_lines_up_to_numbers(
         assert len(before.splitlines()) == len(after.splitlines())
 
 
+def test_long_stretches_without_unique_lines_are_aligned_with_lookahead() -> None:
+    old = ["a", "b"] * 300
+    new = ["b", "a"] * 100 + ["c"] * 70 + ["a"] * 100 + ["b", "a", "c", "d"] * 50
+    pairs = align(["x", *old, "x"], ["y", *new, "y"])
+    assert len(pairs) > 200
+    assert all(a < c and b < d for (a, b), (c, d) in itertools.pairwise(pairs))
+
+
 @pytest.mark.parametrize("unique", [True, False])
 def test_many_changes_in_a_long_text_take_linear_time(unique: bool) -> None:
     rng = random.Random(0)

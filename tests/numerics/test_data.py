@@ -124,6 +124,31 @@ def test_a_folder_of_npy_files_named_like_the_inputs(tmp_path: Path) -> None:
     assert one(batch.feeds["ids"]).tolist() == labels_of(batch) == LABELS.tolist()
 
 
+def test_labels_missing_from_a_folder_are_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", IMAGES)
+    with pytest.raises(DataError, match="there is no data for labels 'truth'; found x"):
+        open_dataset(tmp_path, IMAGE, labels="truth")
+
+
+def test_data_for_no_input_at_all_is_no_data(tmp_path: Path) -> None:
+    hints = InputHints(ranges={"x": (0, 0)})
+    path = npz(tmp_path / "d.npz", other=IMAGES)
+    with pytest.raises(DataError, match="there is no data for any input"):
+        open_dataset(path, IMAGE, hints=hints)
+
+
+def test_a_rank_that_is_not_known_takes_rows_as_samples(tmp_path: Path) -> None:
+    path = npz(tmp_path / "d.npz", x=IMAGES)
+    data = open_dataset(path, {"x": TensorType(DType.F32)})
+    assert [one(b.feeds["x"]).shape for b in data.batches(4)] == [(4, 3, 2, 2), (1, 3, 2, 2)]
+
+
+def test_an_optional_input_takes_data_as_well(tmp_path: Path) -> None:
+    path = npz(tmp_path / "d.npz", x=IMAGES)
+    data = open_dataset(path, {"x": OptionalType(f32("N", 3, 2, 2))})
+    assert one(next(iter(data.batches(5))).feeds["x"]).shape == IMAGES.shape
+
+
 def test_a_folder_of_npy_files_with_samples_of_different_sizes(tmp_path: Path) -> None:
     np.save(tmp_path / "1.npy", IMAGES[0])  # one sample, without an axis for samples
     np.save(tmp_path / "2.npy", np.ones((2, 3, 8, 4), np.float32))

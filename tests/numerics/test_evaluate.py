@@ -154,6 +154,15 @@ def test_an_absent_optional_comes_out_as_none(load: Load) -> None:
     assert open_session(model.SerializeToString()).run({}) == {"o": None}
 
 
+def test_maps_go_in(load: Load) -> None:
+    session = load(
+        "g (map(string, float) m) => (float[1,N] o) "
+        '{ o = ai.onnx.ml.DictVectorizer<string_vocabulary = ["a", "b"]>(m) }'
+    )
+    assert session.inputs["m"] == MapType(DType.STRING, TensorType(F32))
+    assert one(session.run({"m": {"a": 1.0, "b": 2.0}})["o"]).tolist() == [[1, 2]]
+
+
 def test_maps_come_out_as_dictionaries(load: Load) -> None:
     session = load(
         "g (float[N,2] x) => (seq(map(string, float)) o) "
@@ -387,6 +396,13 @@ def test_the_reference_evaluator_runs_what_onnxruntime_cannot(build: Callable[..
 def test_the_reference_evaluator_gives_tensors_for_scalars(build: Callable[..., bytes]) -> None:
     model = build("g (float[2] x) => (float y) { y = ReduceSum<keepdims = 0>(x) }")
     assert one(reference_run(model, {"x": np.array([1, 2], np.float32)})["y"]).shape == ()
+
+
+def test_the_reference_evaluator_gives_sequences(build: Callable[..., bytes]) -> None:
+    model = build("g (float[2] x) => (seq(float[2]) s) { s = SequenceConstruct(x, x) }")
+    found = reference_run(model, {"x": np.array([1, 2], np.float32)})["s"]
+    assert isinstance(found, list)
+    assert [one(item).tolist() for item in found] == [[1, 2], [1, 2]]
 
 
 def test_what_the_reference_evaluator_cannot_run_is_an_error(build: Callable[..., bytes]) -> None:

@@ -17,13 +17,6 @@ def fold(text: str) -> str:
     return "\n".join(line if " = const " in line else line.partition(" : ")[0] for line in kept)
 
 
-def refusals(text: str) -> dict[str, str]:
-    """Reasons by rule; the pass must have changed nothing."""
-    result = run_pass(FoldAffine(), graph_from_text(text))
-    assert not result.changed
-    return refused(result)
-
-
 def lines(text: str) -> str:
     return "\n".join(line.strip() for line in text.splitlines())
 

@@ -1,0 +1,109 @@
+"""What verification found: errors per output, accuracy goals, warnings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from optc.numerics.values import json_number
+
+if TYPE_CHECKING:
+    from optc.errors import GoalMissed
+    from optc.numerics.compare import Comparison
+    from optc.recipe import Goal
+
+
+@dataclass(frozen=True)
+class GoalResult:
+    """One accuracy goal and what was measured.
+
+    Attributes:
+        goal: the goal.
+        unit: unit of the value; ``1`` for a ratio.
+        value: measured on the result.
+        source: the same metric of the source model, where it is judged against labels.
+    """
+
+    goal: Goal
+    unit: str
+    value: float
+    source: float | None = None
+
+    @property
+    def met(self) -> bool:
+        """Whether the value reaches the goal."""
+        return self.goal.met(self.value)
+
+    def __str__(self) -> str:
+        unit = "" if self.unit == "1" else f" {self.unit}"
+        sign = "≥" if self.goal.higher_is_better else "≤"
+        source = "" if self.source is None else f", source {self.source:.4g}"
+        verdict = "met" if self.met else "MISSED"
+        goal = f"goal {sign} {self.goal.limit:g}{unit}"
+        return f"{self.goal.metric} {self.value:.4g}{unit} ({goal}{source}): {verdict}"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the comparison of source and result gave.
+
+    Attributes:
+        data: what it was made on, in words.
+        samples: how many samples were compared output by output.
+        comparison: per output, the worst sample.
+        scored: how many samples the goals were measured on.
+        goals: accuracy goals with what was measured.
+        missed: the first goal that was missed.
+        keep: whether the recipe keeps a result that misses its goals.
+        warnings: what the user should know.
+    """
+
+    data: str
+    samples: int
+    comparison: Comparison
+    scored: int = 0
+    goals: tuple[GoalResult, ...] = ()
+    missed: GoalMissed | None = None
+    keep: bool = False
+    warnings: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """What to print."""
+        worst = self.comparison.worst
+        found = "no outputs"
+        if worst is not None:
+            found = f"largest error {worst.max_abs_error:.2g} at {worst.name}"
+            found += f" ({worst.used:.0%} of what rounding allows)"
+        rows = [f"verified on {self.samples} samples of {self.data}: {found}"]
+        return rows + [f"accuracy on {self.scored} samples: {result}" for result in self.goals]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As data, with measured figures."""
+        return {
+            "data": self.data,
+            "samples": self.samples,
+            "outputs": [output.to_dict() for output in self.comparison.outputs],
+            "scored": self.scored,
+            "goals": [
+                {
+                    "metric": result.goal.metric,
+                    "limit": result.goal.limit,
+                    "value": json_number(result.value),
+                    "source": None if result.source is None else json_number(result.source),
+                    "met": result.met,
+                }
+                for result in self.goals
+            ],
+        }
+
+    def contract(self) -> dict[str, object]:
+        """What was checked and the verdict, without measured figures: equal on every machine."""
+        return {
+            "verified": True,
+            "data": self.data,
+            "samples": self.samples,
+            "outputs": [output.name for output in self.comparison.outputs],
+            "goals": [
+                {"metric": r.goal.metric, "limit": r.goal.limit, "met": r.met} for r in self.goals
+            ],
+        }
