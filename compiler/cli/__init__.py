@@ -7,6 +7,7 @@ interrupted.
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -31,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run optc with these arguments (default: the process's) and return the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in words
+    # A graph is many small objects that live long: collecting them often only costs time.
+    gc.set_threshold(50_000, 20, 50)
     before = signal.signal(signal.SIGINT, _interrupt)
     try:
         app(args=words, prog_name="optc")

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from optc.ir import Shape
 from optc.numerics.metrics import find_metric
+from optc.recipe.deployment import Service, Topology
 from optc.recipe.fields import FilePath, OneOf, Section, flaw, metric_names
 
 
@@ -233,6 +234,22 @@ class Launch(Section):
         ge=1,
         description="physical cores per instance; from mode and target when left out",
     )
+    topology: Topology | None = Field(
+        default=None,
+        description="the machine that will run the model; when left out, launch.sh plans with the "
+        "machine it starts on, and nothing with CPU numbers is written",
+    )
+    runtime_version: str | None = Field(
+        default=None,
+        pattern=r"^[0-9]+(\.[0-9]+)*$",
+        examples=["1.27"],
+        description="version of the runtime on the machine: newer settings are not written; "
+        "every supported version when left out",
+    )
+    allocator: Literal["system", "jemalloc", "tcmalloc"] = Field(
+        default="system", description="memory allocator that launch.sh loads into the instances"
+    )
+    service: Service = Field(default=Service(), description="the instances as services")
 
 
 def _bounds(dim: int | str) -> tuple[int | None, int | None]:

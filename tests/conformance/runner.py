@@ -12,6 +12,7 @@ from conformance.roundtrip import assert_same_model
 from optc.emit.onnx import serialize
 from optc.errors import ModelError
 from optc.frontend.onnx import load_model
+from optc.ir.verify import verify
 from optc.numerics.evaluate import open_session, reference_run
 from optc.passes.base import PassContext
 
@@ -47,23 +48,25 @@ class Outcome:
 
 
 def transform(graph: Graph, passes: Sequence[Pass]) -> Graph:
-    """Apply the passes in order."""
+    """Apply the passes in order; the graph verifies before and after each."""
+    assert verify(graph) == ()
     for step in passes:
         step.apply(graph, PassContext())
+        assert verify(graph) == (), step.name
     return graph
 
 
 def run_case(case: Case, passes: Sequence[Pass]) -> Outcome:
     """Compile a case and compare what the result computes.
 
-    Without passes, the result must say what the source says and be as valid as it.
+    The result must be as valid as the source, and without passes say what the source says.
     """
     graph = transform(load_model(case.model, oldest_opset=_OLDEST), passes)
     data = serialize(graph)
+    result = onnx.ModelProto.FromString(data)
     if not passes:
-        result = onnx.ModelProto.FromString(data)
         assert_same_model(case.model, result)
-        _check_as_valid(case.model, result)
+    _check_as_valid(case.model, result)
     return _judge(case, data)
 
 

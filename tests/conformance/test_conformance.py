@@ -18,6 +18,8 @@ import yaml
 from conformance.cases import all_cases
 from conformance.runner import Outcome, run_case
 
+from optc.recipe import resolve_pipeline
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
     from optc.passes.base import Pass
 
 _SHARDS = 32
-_PIPELINES: dict[str, Callable[[], Sequence[Pass]]] = {"empty": list}
+_PIPELINES: dict[str, Callable[[], Sequence[Pass]]] = {
+    "empty": list,
+    "fp32": lambda: [step.create() for step in resolve_pipeline("fp32")],
+}
 
 
 @cache

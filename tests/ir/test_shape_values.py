@@ -23,7 +23,9 @@ VALUES: dict[str, tuple[str, str, tuple[Dim | float, ...]]] = {
     "Gather, out of range": ("s = Shape (x) y = Gather (s, i)", "int64 i = {3}", ()),
     "Slice": ("s = Shape (x) y = Slice (s, b, e)", "int64[1] b = {1}, int64[1] e = {9}", (3, "L")),
     "Concat": ("s = Shape (x) y = Concat <axis = 0> (s, c)", "int64[1] c = {7}", ("N", 3, "L", 7)),
-    "Concat, unknown part": ("s = Shape (x) y = Concat <axis = 0> (s, unknown)", "", ("N", 3, "L", None)),
+    "Concat, unknown part": (
+        "s = Shape (x) y = Concat <axis = 0> (s, unknown)", "", ("N", 3, "L", None),
+    ),
     "arithmetic": (
         "s = Shape (x) a = Add (s, c) b = Mul (a, c) d = Sub (b, c) y = Div (d, c)",
         "int64 c = {2}", ("N + 1", 4, "L + 1"),

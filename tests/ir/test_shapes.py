@@ -150,6 +150,8 @@ def test_no_node_case_of_onnx_is_refuted(symbolic: bool, constant: bool) -> None
             value = graph.operand(node, 0)
             if value is None or not shapes.rule_of(graph, value.node):
                 continue
+            if not isinstance(result, np.ndarray | np.generic):  # a TensorProto of a small float
+                continue
             assert isinstance(value.type, TensorType), case.name
             shape = tuple(dims.substitute(dim, sizes) for dim in value.type.shape or ())
             assert not dims.conflict(shape, np.shape(result)), case.name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,15 +12,14 @@ import pytest
 from onnx.backend.test.case.node import collect_testcases
 
 from helpers import graph_from_text
+from helpers.small_graphs import branches, inner, node, problems, small
 from optc.frontend.onnx import load_model
 from optc.ir import (
     Attr,
     AttrKind,
     DType,
     Graph,
-    Kind,
     MapType,
-    Node,
     OpaqueType,
     OptionalType,
     SequenceType,
@@ -29,51 +28,12 @@ from optc.ir import (
     Tensor,
     TensorType,
     Type,
-    Value,
     clone,
 )
-from optc.ir.verify import Violation, conflict, verify
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from optc.ir.verify import conflict, verify
 
 F32 = TensorType(DType.F32, (2,))
 I64 = TensorType(DType.I64, (2,))
-
-
-def small() -> Graph:
-    """``%a = Add(%x, %w)``, ``%b = Relu(%a)``, output ``y = %b``."""
-    graph = Graph("g", {"": 21})
-    x = graph.add_input("x", F32)
-    w = graph.add_constant(Tensor.from_numpy([1.0, 2.0], DType.F32), "w")
-    a = graph.add("Add", [x, w], outputs=["a"], name="add", types=[F32])
-    b = graph.add("Relu", [a.output], outputs=["b"], name="relu", types=[F32])
-    graph.add_output(b.output, "y", F32)
-    return graph
-
-
-def branches() -> Graph:
-    return graph_from_text(
-        """
-        g (bool c, float[2] x) => (float[2] y) {
-          [if] y = If (c) <
-            then_branch = t () => (float[2] p) { p = Relu (x) },
-            else_branch = e () => (float[2] q) { q = Neg (x) }>
-        }
-        """
-    )
-
-
-def problems(graph: Graph) -> list[str]:
-    return [str(violation) for violation in verify(graph)]
-
-
-def node(graph: Graph, name: str) -> Node:
-    return next(node for node in graph.nodes() if node.name == name)
-
-
-def inner(graph: Graph, name: str = "then_branch") -> Graph:
-    return dict(next(graph.nodes()).subgraphs())[name]
 
 
 def op(
@@ -134,174 +94,6 @@ def test_all_other_cases_of_onnx_are_sound() -> None:
     assert len(files) > 100
     for file in sorted(files):
         assert problems(load_model(file, oldest_opset=1)) == [], file
-
-
-# ---- structure ---------------------------------------------------------------------------------
-
-
-def break_cycle(graph: Graph) -> None:
-    graph.set_operand(node(graph, "add"), 1, graph.value("b"))
-
-
-def break_edge_value(graph: Graph) -> None:
-    edge = graph._pred[node(graph, "relu")][node(graph, "add")][0]
-    edge["value"] = graph.value("x")
-    node(graph, "relu")._operands = None
-
-
-def break_double_operand(graph: Graph) -> None:
-    graph._g.add_edge(graph.value("w").node, node(graph, "add"), key=0, value=graph.value("w"))
-
-
-def break_operand_cache(graph: Graph) -> None:
-    node(graph, "relu")._operands = ()
-
-
-def break_operator(graph: Graph) -> None:
-    node(graph, "relu").op_type = ""
-
-
-def break_output_use(graph: Graph) -> None:
-    graph._g.add_edge(graph.value("a").node, graph.outputs[0], key=1, value=graph.value("a"))
-    graph.outputs[0]._operands = None
-
-
-def break_output_source(graph: Graph) -> None:
-    graph.set_operand(graph.outputs[0], 0, None)
-
-
-def break_source_operand(graph: Graph) -> None:
-    graph._g.add_edge(graph.value("x").node, graph.value("w").node, key=0, value=graph.value("x"))
-
-
-def break_source_values(graph: Graph) -> None:
-    graph.add_constant(Tensor.from_numpy([1.0]), "c").node.outputs = ()
-
-
-def break_constant(graph: Graph) -> None:
-    graph.value("w").node.tensor = None
-
-
-def break_name(graph: Graph) -> None:
-    graph.value("a").name = "other"
-
-
-def break_empty_name(graph: Graph) -> None:
-    graph.rename(graph.value("a"), "")
-
-
-def break_index(graph: Graph) -> None:
-    graph.value("b").index = 1
-
-
-def break_value_table(graph: Graph) -> None:
-    graph._values["ghost"] = Value("ghost", None, node(graph, "add"), 3)
-
-
-def break_input_list(graph: Graph) -> None:
-    graph._inputs.clear()
-
-
-def break_output_list(graph: Graph) -> None:
-    graph._outputs.append(Node(Kind.OUTPUT, name="z"))
-
-
-def break_output_names(graph: Graph) -> None:
-    graph.add_output(graph.value("a"), "z").name = "y"
-
-
-def break_empty_output_name(graph: Graph) -> None:
-    graph.outputs[0].name = ""
-
-
-def break_root_capture(graph: Graph) -> None:
-    graph.add_capture("k", None)
-
-
-@pytest.mark.parametrize(
-    ("damage", "expected"),
-    [
-        (break_cycle, "add: is part of a cycle: add -> relu -> add"),
-        (break_edge_value, "relu: operand 0 is x, no result of add"),
-        (break_double_operand, "add: operand 0 is both x and w"),
-        (
-            break_operand_cache,
-            "relu: the operands that the node remembers are not those of its edges",
-        ),
-        (break_operator, "relu: is an operation without operator"),
-        (break_output_use, "y: is an output of 2 values, not of one"),
-        (break_output_source, "y: is an output of 0 values, not of one"),
-        (break_source_operand, "w: is of kind constant and has operands"),
-        (break_source_values, "c: is of kind constant and has 0 values, not one"),
-        (break_constant, "w: is a constant without data, or with both dense and sparse data"),
-        (break_name, "add: result 0 has the name other, which is not registered as its own"),
-        (break_empty_name, "add: result 0 has an empty name"),
-        (break_index, "relu: result 0 (b) says it is another one"),
-        (break_value_table, "g: the name ghost belongs to a value that is not in the graph"),
-        (break_input_list, "g: the list of inputs is not the input nodes of the graph"),
-        (break_output_list, "g: the list of outputs is not the output nodes of the graph"),
-        (break_output_names, "g: 2 outputs have the name y"),
-        (break_empty_output_name, "g: an output has an empty name"),
-        (
-            break_root_capture,
-            "k: stands for a captured value, but the graph has no enclosing graph",
-        ),
-    ],
-)
-def test_damaged_structure(damage: Callable[[Graph], None], expected: str) -> None:
-    graph = small()
-    damage(graph)
-    assert expected in problems(graph)
-
-
-def test_a_value_that_is_used_twice_as_one_operand_is_two_edges() -> None:
-    graph = Graph("g", {"": 21})
-    x = graph.add_input("x", F32)
-    graph.add("Mul", [x, x], outputs=["y"], types=[F32])
-    assert verify(graph) == ()
-
-
-# ---- captures ----------------------------------------------------------------------------------
-
-
-def break_capture_edge(graph: Graph) -> None:
-    graph.set_operand(node(graph, "if"), "x", None)
-
-
-def break_capture_node(graph: Graph) -> None:
-    graph._g.add_edge(graph.value("c").node, node(graph, "if"), key="k", value=graph.value("c"))
-
-
-def break_parent(graph: Graph) -> None:
-    inner(graph).parent = None
-
-
-def break_capture_type(graph: Graph) -> None:
-    value = inner(graph).value("x")
-    value.type = TensorType(DType.F16, (2,))
-
-
-@pytest.mark.parametrize(
-    ("damage", "expected"),
-    [
-        (break_capture_edge, "if: a subgraph captures x, for which the node has no edge"),
-        (break_capture_node, "if: the node has an edge for k, which no subgraph captures"),
-        (break_parent, "if: the parent of subgraph then_branch is not the graph of its owner"),
-        (break_capture_type, "if: x is recorded as f32[2], inside as f16[2]"),
-    ],
-)
-def test_damaged_captures(damage: Callable[[Graph], None], expected: str) -> None:
-    graph = branches()
-    damage(graph)
-    assert expected in problems(graph)
-
-
-def test_violations_inside_subgraphs_carry_the_path() -> None:
-    graph = branches()
-    relu = next(inner(graph).nodes())
-    relu.op_type = "Rleu"
-    assert problems(graph) == ["if.then_branch/p: ai.onnx 21 has no operator Rleu"]
-    assert verify(graph)[0] == Violation("if.then_branch/p", "ai.onnx 21 has no operator Rleu")
 
 
 # ---- operators ---------------------------------------------------------------------------------
@@ -468,7 +260,7 @@ def test_shapes_are_not_judged_when_the_structure_is_broken() -> None:
     graph = small()
     graph.set_type(graph.value("a"), tensor(3))
     assert "add: a is recorded as [3], but must be [2]" in problems(graph)
-    break_output_source(graph)
+    graph.set_operand(graph.outputs[0], 0, None)
     assert problems(graph) == ["y: is an output of 0 values, not of one"]
 
 

@@ -12,17 +12,20 @@ from pydantic import ValidationError
 import optc.targets
 from optc.targets import CAPABILITIES, Fact, load_runtime, load_target, runtime_names, target_names
 from optc.targets.fact import Descriptor
-from optc.targets.model import PATH_NEEDS, Target
+from optc.targets.model import Target
+from optc.targets.paths import PATH_NEEDS, VECTOR_PATHS, vector_rate
 
 FOLDER = Path(optc.targets.__file__).parent
 
 VECTORS = {"avx2", "avx512", "avx512_vnni", "vnni"}
+TILES = {"bf16", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx", "amx_int8", "amx_bf16"}
 EXPECTED_CAPABILITIES = {
+    "skylake": {"avx2", "avx512"},
     "cascadelake": VECTORS,
     "cooperlake": VECTORS | {"bf16", "avx512_bf16"},
     "icelake": VECTORS,
-    "sapphirerapids": VECTORS
-    | {"bf16", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx", "amx_int8", "amx_bf16"},
+    "sapphirerapids": VECTORS | TILES,
+    "emeraldrapids": VECTORS | TILES,
 }
 
 
@@ -113,13 +116,20 @@ def test_last_level_cache_of_the_largest_part_is_cores_times_slice(name: str) ->
 @pytest.mark.parametrize("name", target_names())
 def test_vector_throughput_follows_from_the_number_of_units(name: str) -> None:
     compute = load_target(name).compute
-    rates = {path: fact.value for path, fact in compute.ops_per_cycle.items()}
     units = compute.fma512_units.value
     assert units is not None
-    assert rates["fp32_avx512"] == units * 16 * 2
-    assert rates["int8_vnni"] == units * 64 * 2
-    # Three instructions do the work of 64 multiply-adds: a third of VNNI, written with 2 decimals.
-    assert rates["int8_avx512"] == pytest.approx(units * 64 * 2 / 3, abs=0.005)
+    for path, fact in compute.ops_per_cycle.items():
+        if path in VECTOR_PATHS and fact.value is not None:
+            bits, instructions = VECTOR_PATHS[path]
+            # Rates are written with two decimals.
+            assert fact.value == pytest.approx(vector_rate(units, bits, instructions), abs=0.005)
+
+
+def test_peak_formula_gives_the_known_rates() -> None:
+    assert vector_rate(2, 32) == 64
+    assert vector_rate(2, 8) == 256
+    assert vector_rate(2, 8, 3) == pytest.approx(85.33, abs=0.005)
+    assert vector_rate(1, 16) == 64
 
 
 @pytest.mark.parametrize("name", target_names())
@@ -138,10 +148,18 @@ def test_third_generation_is_two_targets_and_only_one_has_bf16() -> None:
 
 def test_every_target_extends_the_lowest_and_the_highest_has_all() -> None:
     sets = {name: set(load_target(name).isa.flags) for name in target_names()}
-    assert all(sets["cascadelake"] <= flags for flags in sets.values())
+    assert all(sets["skylake"] <= flags for flags in sets.values())
     assert all(flags <= sets["sapphirerapids"] for flags in sets.values())
+    assert sets["emeraldrapids"] == sets["sapphirerapids"]
     by_rank = sorted(target_names(), key=lambda name: load_target(name).rank)
-    assert by_rank == ["cascadelake", "icelake", "cooperlake", "sapphirerapids"]
+    assert by_rank == [
+        "skylake",
+        "cascadelake",
+        "icelake",
+        "cooperlake",
+        "sapphirerapids",
+        "emeraldrapids",
+    ]
 
 
 def test_names_and_cpuid_values_are_unambiguous() -> None:
@@ -188,6 +206,23 @@ def test_description_starts_with_names_and_capabilities() -> None:
     ]
 
 
+def test_only_the_baseline_saturates_in_int8() -> None:
+    saturating = [
+        name for name in target_names() if load_target(name).numerics.int8_saturates_int16.value
+    ]
+    assert saturating == ["skylake"]
+
+
+def test_conflicting_advice_names_its_generation_and_source() -> None:
+    said = {}
+    for name in target_names():
+        for entry in load_target(name).advice:
+            said.setdefault(entry.topic, set()).add((entry.generation, entry.advice))
+            assert entry.source
+    assert ("Ice Lake", "enabled in the BIOS") in said["hyper-threading"]
+    assert ("Sapphire Rapids", "disabled in the BIOS") in said["hyper-threading"]
+
+
 def test_identity_changes_when_any_fact_changes() -> None:
     target = load_target("clx")
     assert re.fullmatch(r"cascadelake@[0-9a-f]{12}", target.identity)
@@ -201,7 +236,8 @@ def test_dictionary_form_holds_capabilities_and_reads_back() -> None:
     data = load_target("spr").to_dict()
     assert data["capabilities"] == sorted(EXPECTED_CAPABILITIES["sapphirerapids"])
     assert data["identity"] == load_target("spr").identity
-    rest = {key: value for key, value in data.items() if key not in {"identity", "capabilities"}}
+    derived = {"identity", "capabilities", "extensions"}
+    rest = {key: value for key, value in data.items() if key not in derived}
     assert Target.model_validate(rest) == load_target("spr")
 
 

@@ -22,9 +22,10 @@ FIXTURES = Path(__file__).parent / "cpuinfo"
         ("icelake", "icelake", "icelake"),
         ("sapphirerapids", "sapphirerapids", "sapphirerapids"),
         ("sapphirerapids-without-amx", "cooperlake", "sapphirerapids"),
+        ("emeraldrapids", "emeraldrapids", "emeraldrapids"),
         ("graniterapids", "sapphirerapids", None),
         ("zen4", "cooperlake", None),
-        ("skylake", None, None),
+        ("skylake", "skylake", "skylake"),
         ("haswell", None, None),
         ("aarch64", None, None),
     ],
@@ -42,10 +43,12 @@ def test_a_confirmed_cpu_is_explained_step_by_step() -> None:
     assert detect_host(FIXTURES / "icelake.txt").explain() == (
         "this CPU: Intel(R) Xeon(R) Platinum 8380 CPU @ 2.30GHz "
         "(GenuineIntel, family 6, model 106, stepping 6)",
+        "skylake: has all 12 flags",
         "cascadelake: has all 13 flags",
         "cooperlake: missing avx512_bf16",
         "icelake: has all 18 flags",
         "sapphirerapids: missing avx_vnni, avx512_bf16, avx512_fp16, amx_tile, amx_int8, amx_bf16",
+        "emeraldrapids: missing avx_vnni, avx512_bf16, avx512_fp16, amx_tile, amx_int8, amx_bf16",
         "icelake, confirmed by family, model and stepping",
     )
 
@@ -71,13 +74,7 @@ def test_hidden_flags_of_a_known_model_are_explained_with_the_usual_reasons() ->
 
 @pytest.mark.parametrize(
     ("fixture", "missing"),
-    [
-        ("skylake", "avx512_vnni"),
-        (
-            "haswell",
-            "avx512f, avx512cd, avx512bw, avx512dq, avx512vl, avx512_vnni",
-        ),
-    ],
+    [("haswell", "avx512f, avx512cd, avx512bw, avx512dq, avx512vl")],
 )
 def test_a_cpu_below_every_target_is_an_error_with_the_missing_flags(
     fixture: str, missing: str
@@ -86,10 +83,10 @@ def test_a_cpu_below_every_target_is_an_error_with_the_missing_flags(
         host_target(FIXTURES / f"{fixture}.txt")
     assert caught.value.code == "host-unsupported"
     assert caught.value.message.endswith(
-        f"is below every target: cascadelake, the lowest, also needs {missing}"
+        f"is below every target: skylake, the lowest, also needs {missing}"
     )
     assert caught.value.hint == (
-        "name a target instead of host, e.g. `targets: [cascadelake]`: "
+        "name a target instead of host, e.g. `targets: [skylake]`: "
         "compiling for a CPU does not need that CPU"
     )
     assert detect_host(FIXTURES / f"{fixture}.txt").explain()[-1] == (

@@ -22,7 +22,9 @@ CASCADELAKE = (FOLDER / "cpus" / "cascadelake.yaml").read_text(encoding="utf-8")
     [
         ("cascadelake", "cascadelake"),
         ("CLX", "cascadelake"),
+        ("skx", "skylake"),
         ("cpx", "cooperlake"),
+        ("emr", "emeraldrapids"),
         ("icx", "icelake"),
         ("IceLake-SP", "icelake"),
         ("spr", "sapphirerapids"),
@@ -39,9 +41,9 @@ def test_unknown_target_names_the_nearest_and_all_known() -> None:
         load_target("cascadelaek")
     assert caught.value.code == "target-unknown"
     assert caught.value.message == (
-        "there is no target 'cascadelaek'; known: cascadelake (clx), cooperlake (cpx), "
-        "icelake (icx, icelake-sp, icelake-server), sapphirerapids (spr), host, "
-        "or the path of a .yaml file"
+        "there is no target 'cascadelaek'; known: skylake (skx, skylake-sp, skylake-avx512), "
+        "cascadelake (clx), cooperlake (cpx), icelake (icx, icelake-sp, icelake-server), "
+        "sapphirerapids (spr), emeraldrapids (emr), host, or the path of a .yaml file"
     )
     assert caught.value.hint == "did you mean 'cascadelake'?"
 
@@ -159,5 +161,12 @@ def test_importing_the_targets_loads_no_runtime_and_no_template_engine() -> None
 
 
 def test_names_are_listed_oldest_generation_first() -> None:
-    assert target_names() == ("cascadelake", "cooperlake", "icelake", "sapphirerapids")
+    assert target_names() == (
+        "skylake",
+        "cascadelake",
+        "cooperlake",
+        "icelake",
+        "sapphirerapids",
+        "emeraldrapids",
+    )
     assert runtime_names() == ("onnxruntime", "openvino")

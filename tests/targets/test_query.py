@@ -24,6 +24,8 @@ from optc.targets.capabilities import TABLE, capabilities_of
 
 INT8 = {"avx2", "avx512", "avx512_vnni", "vnni"}
 AVAILABLE = {
+    ("skylake", "onnxruntime"): {"avx2", "avx512"},
+    ("skylake", "openvino"): {"avx2", "avx512"},
     ("cascadelake", "onnxruntime"): INT8,
     ("cascadelake", "openvino"): INT8,
     ("cooperlake", "onnxruntime"): INT8,
@@ -32,6 +34,8 @@ AVAILABLE = {
     ("icelake", "openvino"): INT8,
     ("sapphirerapids", "onnxruntime"): INT8 | {"avx_vnni", "amx", "amx_int8"},
     ("sapphirerapids", "openvino"): set(CAPABILITIES),
+    ("emeraldrapids", "onnxruntime"): INT8 | {"avx_vnni", "amx", "amx_int8"},
+    ("emeraldrapids", "openvino"): set(CAPABILITIES),
 }
 
 
@@ -56,7 +60,7 @@ def test_a_target_without_bf16_names_those_that_have_it() -> None:
         "(CPU flags avx512_bf16, or amx_tile with amx_bf16)"
     )
     assert missing.hint == (
-        "targets with bf16: cooperlake, sapphirerapids. To skip the step on the others, "
+        "targets with bf16: cooperlake, sapphirerapids, emeraldrapids. To skip the step on the others, "
         "write `when: bf16`"
     )
 
@@ -83,8 +87,8 @@ def test_an_unknown_capability_is_an_error_with_the_nearest_name() -> None:
 
 
 def test_owners_of_a_capability_are_listed_in_order() -> None:
-    assert targets_with("bf16") == ("cooperlake", "sapphirerapids")
-    assert targets_with("vnni") == target_names()
+    assert targets_with("bf16") == ("cooperlake", "sapphirerapids", "emeraldrapids")
+    assert targets_with("vnni") == target_names()[1:]
     assert runtimes_with("amx_int8") == ("onnxruntime", "openvino")
     assert runtimes_with("amx_bf16") == ("openvino",)
 
