@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from optc.errors import InternalError
+from optc.errors import InternalError, ModelError
 from optc.ir.diff import diff_text
 from optc.ir.text import print_graph
-from optc.ir.verify import verify
+from optc.ir.verify import Verified, Violation, verify
 from optc.rewrite.trace import StepRecord
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from optc.ir import Graph
-    from optc.passes.base import Pass, PassContext, PassResult
+    from optc.passes.base import Pass, PassContext
     from optc.rewrite.trace import Refusal
 
 
@@ -79,15 +79,17 @@ def run_pipeline(
         progress: told before each step.
 
     Raises:
-        InternalError: a pass raised no error but its result does not verify, or what it said
-            about having changed something is not true of the number of operations.
+        ModelError: the graph that `source` makes is not sound.
+        InternalError: the graph is not sound after a pass, or the pass says that it changed
+            nothing and the number of operations is another.
     """
     graph = source()
-    if problems := verify(graph):
-        raise InternalError(
-            "import-broke-graph",
-            f"the imported graph does not verify: {problems[0]}",
-            detail="\n".join(map(str, problems)),
+    known = Verified()
+    if problems := verify(graph, known):
+        raise ModelError(
+            "model-invalid",
+            f"the model is not valid ONNX: {problems[0]}",
+            hint=f"and {len(problems) - 1} more" if len(problems) > 1 else None,
         )
     records: list[StepRecord] = []
     for index, step in enumerate(steps):
@@ -96,23 +98,13 @@ def run_pipeline(
         if step.run is None:
             records.append(StepRecord(step.name, skipped=step.skipped))
             continue
-        before = count_nodes(graph)
-        start = time.perf_counter()
-        result = step.run.apply(graph, context)
-        seconds = time.perf_counter() - start
-        after = count_nodes(graph)
-        _check(graph, step, result, before == after, lambda: _rerun(source, steps[:index], context))  # noqa: B023 - called before the next turn
-        records.append(
-            StepRecord(
-                step.name,
-                result.changed,
-                result.counts,
-                result.refusals,
-                before,
-                after,
-                seconds,
-            )
-        )
+        record = _run_step(graph, step.name, step.run, context)
+        records.append(record)
+        problems = verify(graph, known) if record.changed else _unexpected(record)
+        if index == len(steps) - 1 and not problems:
+            problems = verify(graph)
+        if problems:
+            raise _broken(_rerun(source, steps[:index], context), graph, step.name, problems)
         if dump_dir is not None:
             _dump(graph, dump_dir, index, step.name)
     if progress is not None:
@@ -120,26 +112,32 @@ def run_pipeline(
     return PassRun(graph, tuple(records))
 
 
+def _run_step(graph: Graph, name: str, step: Pass, context: PassContext) -> StepRecord:
+    before = count_nodes(graph)
+    start = time.perf_counter()
+    result = step.apply(graph, context)
+    seconds = time.perf_counter() - start
+    after = count_nodes(graph)
+    return StepRecord(name, result.changed, result.counts, result.refusals, before, after, seconds)
+
+
 def count_nodes(graph: Graph) -> int:
     """Operations of a graph and all graphs nested in it."""
     return sum(len(nested) for nested in graph.walk())
 
 
-def _check(
-    graph: Graph,
-    step: PlannedStep,
-    result: PassResult,
-    same_size: bool,
-    before: Callable[[], Graph],
-) -> None:
-    problems = verify(graph) if result.changed else ()
-    if not problems and (result.changed or same_size):
-        return
-    reason = problems[0] if problems else "it says unchanged, but operations came or went"
-    difference = diff_text(print_graph(before()), print_graph(graph))
-    raise InternalError(
+def _unexpected(record: StepRecord) -> tuple[Violation, ...]:
+    """What is wrong with the claim that nothing changed."""
+    if record.nodes_before == record.nodes_after and not record.counts:
+        return ()
+    return (Violation("", "the pass says that it changed nothing, and it did"),)
+
+
+def _broken(before: Graph, after: Graph, name: str, problems: Sequence[Violation]) -> InternalError:
+    difference = diff_text(print_graph(before), print_graph(after))
+    return InternalError(
         "pass-broke-graph",
-        f"{step.name} broke the graph: {reason}",
+        f"{name} broke the graph: {problems[0]}",
         detail="\n".join([*map(str, problems), difference]),
     )
 

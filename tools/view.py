@@ -20,7 +20,7 @@ LAYOUT = {
 shutil.rmtree(VIEW, ignore_errors=True)
 for folder, package in LAYOUT.items():
     for source in sorted((ROOT / folder).rglob("*")):
-        if source.suffix in {".py", ".typed"} and "__pycache__" not in source.parts:
+        if source.is_file() and "__pycache__" not in source.parts:
             link = VIEW / package / source.relative_to(ROOT / folder)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(source)

@@ -11,6 +11,7 @@ import onnx.helper
 
 from optc.errors import did_you_mean
 from optc.frontend.strings import domain_of, text
+from optc.ir.ops import SCHEMALESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,21 +24,6 @@ OLDEST_OPSET = 7
 """Opset 7 brought the broadcasting rules of today; no runtime tests anything older."""
 
 _CHECKED_DOMAINS = ("", "ai.onnx.ml")
-# Operators that were in ONNX's own domain before there were versions, and that onnx.checker still
-# lets pass without a schema.
-_EXPERIMENTAL = (
-    "ATen",
-    "Affine",
-    "ConstantFill",
-    "Crop",
-    "DynamicSlice",
-    "GRUUnit",
-    "GivenTensorFill",
-    "ImageScaler",
-    "ParametricSoftplus",
-    "Scale",
-    "ScaledTanh",
-)
 
 
 def read_opsets(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
@@ -155,7 +141,7 @@ class OperatorCheck:
                     "does not import",
                     "export the model again",
                 )
-            if record.domain in _CHECKED_DOMAINS and record.op_type not in _EXPERIMENTAL:
+            if record.domain in _CHECKED_DOMAINS and record.op_type not in SCHEMALESS:
                 self._check_schema(record, version)
         self._known.add(key)
 

@@ -93,13 +93,14 @@ class Graph(GraphReading):
     def add_output(self, value: Value, name: str, declared: Type | None = None) -> Node:
         """Add a graph output, after the others. Its name is the interface, whatever the value's."""
         self._check_member(value)
-        if any(node.name == name for node in self._outputs):
+        if name in self._output_names:
             raise ValueError(f"the graph has an output named {name!r} already")
         node = Node(Kind.OUTPUT, name=name)
         node.declared = declared
         self._g.add_node(node)
         self._g.add_edge(value.node, node, key=0, value=value)
         self._outputs.append(node)
+        self._output_names.add(name)
         self._taken[name] += 1  # stays reserved when the value of this name goes
         self._version += 1
         return node
@@ -202,6 +203,7 @@ class Graph(GraphReading):
             self._inputs.remove(node)
         elif node.kind is Kind.OUTPUT:
             self._outputs.remove(node)
+            self._output_names.discard(node.name)
             self._release(node.name)
         for value in node.outputs:
             if value is not None:

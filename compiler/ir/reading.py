@@ -53,6 +53,7 @@ class GraphReading:
         self._values: dict[str, Value] = {}
         self._inputs: list[Node] = []
         self._outputs: list[Node] = []
+        self._output_names: set[str] = set()
         # Names of all scopes below the root: a new name must not shadow or be shadowed.
         self._taken: Counter[str] = Counter() if parent is None else parent._taken
         self._suffix: dict[str, int] = {} if parent is None else parent._suffix

@@ -1,0 +1,81 @@
+"""Real trained models: preset fp32 keeps what they compute, and does what it is known to do.
+
+Larger ones come from the Python package index by name, once, into a cache beside the repository's
+build files; where that is not possible their tests are skipped and say so.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import optc
+from optc.errors import OptcError
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / ".cache" / "models"
+RAPIDOCR = ("rapidocr-onnxruntime==1.4.4", "rapidocr_onnxruntime/models/")
+FETCHED = {
+    "ppocr_v4_det": (*RAPIDOCR, "ch_PP-OCRv4_det_infer.onnx"),
+    "ppocr_v4_rec": (*RAPIDOCR, "ch_PP-OCRv4_rec_infer.onnx"),
+    "ppocr_cls": (*RAPIDOCR, "ch_ppocr_mobile_v2.0_cls_infer.onnx"),
+    "magika": ("magika==1.0.3", "magika/models/standard_v3_3/", "model.onnx"),
+    "silero_vad": ("silero-vad==6.2.3", "silero_vad/data/", "silero_vad.onnx"),
+}
+SHIPPED = {
+    "mnist_mobilenet": ROOT / "recipes" / "quickstart" / "mnist_mobilenet.onnx",
+    "mnist_resnet": ROOT / "tests" / "models" / "mnist_resnet.onnx",
+}
+# Operations (without constants) before and after, at most: what is folded today stays folded.
+AT_MOST = {
+    "magika": 75,
+    "mnist_mobilenet": 52,
+    "mnist_resnet": 22,
+    "ppocr_cls": 171,
+    "ppocr_v4_det": 216,
+    "ppocr_v4_rec": 261,
+}
+
+
+def locate(name: str) -> Path:
+    if name in SHIPPED:
+        return SHIPPED[name]
+    path = CACHE / f"{name}.onnx"
+    if not path.exists():
+        fetch(name, path)
+    return path
+
+
+def fetch(name: str, path: Path) -> None:
+    package, folder, file = FETCHED[name]
+    wheels = CACHE / "wheels"
+    wheels.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--only-binary=:all:", "--dest", str(wheels), package]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"{package} cannot be fetched here")
+    (wheel,) = wheels.glob(package.split("==")[0].replace("-", "_") + "-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        path.write_bytes(archive.read(folder + file))
+
+
+@pytest.mark.parametrize("name", [*SHIPPED, *FETCHED])
+def test_it_compiles_and_computes_the_same(name: str, tmp_path: Path) -> None:
+    """`optc.compile` verifies: a result beyond the derived tolerance would raise."""
+    recipe = {"schema_version": 1, "model": str(locate(name)), "targets": ["cascadelake"]}
+    try:
+        result = optc.compile(recipe, output=tmp_path / "out")
+    except OptcError as error:
+        pytest.fail(str(error))
+    artifact = result.artifacts["cascadelake"]
+    assert artifact.verification is not None
+    assert artifact.verification.comparison.passed
+    after = [step for step in artifact.steps if not step.skipped][-1].nodes_after
+    assert after <= AT_MOST.get(name, after)
+    again = optc.run_passes(optc.load_model(artifact.model), "fp32")
+    assert not any(step.counts for step in again.steps if step.name != "infer-shapes")

@@ -1,0 +1,101 @@
+"""The pipeline verifies, records, dumps, and names the pass that breaks a graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import pytest
+
+from helpers import graph_from_text
+from optc.errors import InternalError, ModelError
+from optc.ir import DType, TensorType
+from optc.passes.base import Pass, PassContext, PassResult
+from optc.pipeline import PlannedStep, run_pipeline
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from optc.ir import Graph
+
+TEXT = """
+g (float[2] x) => (float[2] y) {
+  a = Relu (x)
+  y = Neg (a)
+}
+"""
+
+
+class Honest(Pass):
+    """Does nothing."""
+
+    name: ClassVar[str] = "honest"
+
+    def apply(self, graph: Graph, context: PassContext) -> PassResult:
+        return PassResult(changed=False)
+
+
+class WrongType(Pass):
+    """Records a type that is wrong."""
+
+    name: ClassVar[str] = "wrong-type"
+
+    def apply(self, graph: Graph, context: PassContext) -> PassResult:
+        graph.set_type(graph.value("a"), TensorType(DType.F32, (3,)))
+        return PassResult(changed=True, counts={"damage": 1})
+
+
+class Silent(Pass):
+    """Removes an operation and does not say so."""
+
+    name: ClassVar[str] = "silent"
+
+    def apply(self, graph: Graph, context: PassContext) -> PassResult:
+        graph.replace_uses(graph.value("a"), graph.value("x"))
+        graph.remove(graph.value("a").node)
+        return PassResult(changed=False)
+
+
+def planned(*passes: Pass) -> tuple[PlannedStep, ...]:
+    return tuple(PlannedStep(step.name, step) for step in passes)
+
+
+def run(*passes: Pass, **options: Path) -> object:
+    return run_pipeline(
+        lambda: graph_from_text(TEXT), planned(*passes), PassContext(), dump_dir=options.get("dump")
+    )
+
+
+@pytest.mark.parametrize("after", [(), (Honest(),)])
+def test_a_pass_that_breaks_the_graph_is_named_with_its_diff(after: tuple[Pass, ...]) -> None:
+    with pytest.raises(InternalError) as caught:
+        run(Honest(), WrongType(), *after)
+    assert caught.value.code == "pass-broke-graph"
+    assert caught.value.message.startswith("wrong-type broke the graph: ")
+    assert "-  %0 = Relu(%x)\n" in caught.value.detail
+    assert "+  %0 = Relu(%x) : f32[3]" in caught.value.detail
+
+
+def test_a_pass_that_hides_a_change_is_named() -> None:
+    with pytest.raises(InternalError, match=r"silent broke the graph: .*changed nothing, and it"):
+        run(Silent())
+
+
+def test_a_model_that_is_not_sound_is_the_users_matter() -> None:
+    graph = graph_from_text(TEXT)
+    graph.set_type(graph.value("a"), TensorType(DType.I64, (2,)))
+    with pytest.raises(ModelError) as caught:
+        run_pipeline(lambda: graph, planned(Honest()), PassContext())
+    assert caught.value.code == "model-invalid"
+
+
+def test_dumps_are_numbered_by_step(tmp_path: Path) -> None:
+    run(Honest(), Honest(), dump=tmp_path / "deep" / "dumps")
+    files = sorted(path.name for path in (tmp_path / "deep" / "dumps").iterdir())
+    assert files == ["00-honest.txt", "01-honest.txt"]
+
+
+def test_skipped_steps_are_recorded_with_the_reason() -> None:
+    steps = (PlannedStep("cast-bf16", None, "when: bf16"), *planned(Honest()))
+    records = run_pipeline(lambda: graph_from_text(TEXT), steps, PassContext()).steps
+    assert records[0].to_dict() == {"pass": "cast-bf16", "skipped": "when: bf16"}
+    assert records[1].nodes_before == records[1].nodes_after == 2
