@@ -74,8 +74,7 @@ def verify_artifact(
         raise GoalMissed(
             "result-does-not-load",
             f"the result does not load, and the source model does: {error.message}",
-            hint=f"the first pass whose result does not load is {guilty}; leave it out of the "
-            "pipeline, and report it",
+            hint=f"this begins with {guilty}; leave that out, and report it",
         ) from error
     comparison = check.compare(session)
     if not comparison.passed:
@@ -223,13 +222,15 @@ class _Check:
         return compare_outputs(expected, actual, bounds)
 
     def bisect(self, steps: Sequence[PlannedStep], context: PassContext) -> str:
-        """Name of the first pass whose result does not load or does not compare.
+        """What makes the result not load or not compare: the first such pass, as a rule.
 
         Assumes that a difference stays once it is there, as bisecting does.
         """
         low, high = 0, len(steps)  # the first `low` steps are good, the first `high` are not
         if not self._good(steps[:0], context):
-            return "the emitter (no pass is needed to see the difference)"
+            if any(spec.dims for spec in self.recipe.inputs.values()):
+                return "the shapes that the recipe fixes under `inputs:`, before any pass"
+            return "the emitter, before any pass"
         while high - low > 1:
             middle = (low + high) // 2
             self._tell("bisect", len(steps) - (high - low), len(steps))
@@ -237,7 +238,7 @@ class _Check:
                 low = middle
             else:
                 high = middle
-        return f"{steps[high - 1].name} (step {high} of {len(steps)})"
+        return f"pass {steps[high - 1].name} (step {high} of {len(steps)})"
 
     def _good(self, steps: Sequence[PlannedStep], context: PassContext) -> bool:
         graph = self.source()
@@ -258,8 +259,8 @@ class _Check:
         return GoalMissed(
             "verification-failed",
             f"the result differs from the source model on {self.origin}, output {worst.name}: "
-            f"{worst.reason}; the first pass that makes the difference is {guilty}",
-            hint="nothing was written; leave that pass out of the pipeline, and report it",
+            f"{worst.reason}; the difference begins with {guilty}",
+            hint="nothing was written; leave that out, and report it",
         )
 
     def measure(self, session: Session) -> tuple[GoalResult, ...]:
