@@ -75,15 +75,10 @@ def measure(model: Path, work: Path, peers: Path | None, runs: int) -> dict[str,
     commands = {
         "optc": ([optc, "compile", recipe, "--no-verify"], work / "out/cascadelake/model.onnx")
     }
-    if peers is not None:
-        for tool in ("onnxslim", "onnxsim"):
-            commands[tool] = (
-                [peers / "bin" / tool, model, work / f"{tool}.onnx"],
-                work / f"{tool}.onnx",
-            )
-    results: dict[str, dict[str, object]] = {
-        t: {"wall": [], "peak": [], "nodes": "-"} for t in commands
-    }
+    for tool in ("onnxslim", "onnxsim") if peers is not None else ():
+        made = work / f"{tool}.onnx"
+        commands[tool] = ([peers / "bin" / tool, model, made], made)
+    results = {tool: Result() for tool in commands}
     for _ in range(runs):
         for tool, (command, made) in commands.items():
             wall, peak, code = run([str(word) for word in command], work)
