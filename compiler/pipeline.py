@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from optc.errors import InternalError, ModelError
-from optc.ir.diff import diff_text
 from optc.ir.text import print_graph
 from optc.ir.verify import Verified, Violation, verify
 from optc.rewrite.trace import StepRecord
@@ -134,6 +133,8 @@ def _unexpected(record: StepRecord) -> tuple[Violation, ...]:
 
 
 def _broken(before: Graph, after: Graph, name: str, problems: Sequence[Violation]) -> InternalError:
+    from optc.ir.diff import diff_text  # only a bug needs it
+
     difference = diff_text(print_graph(before), print_graph(after))
     return InternalError(
         "pass-broke-graph",

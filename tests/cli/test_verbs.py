@@ -1,0 +1,153 @@
+"""Each verb as a user types it: what it prints, and its exit code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from optc.cli import main
+
+QUICKSTART = Path(__file__).resolve().parents[2] / "recipes" / "quickstart"
+MODEL = str(QUICKSTART / "mnist_mobilenet.onnx")
+RECIPE = str(QUICKSTART / "recipe.yaml")
+
+
+@pytest.fixture
+def optc(capsys: pytest.CaptureFixture[str]) -> object:
+    def run(*words: str) -> tuple[int, str, str]:
+        code = main(list(words))
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+def call(optc: object, *words: str) -> tuple[int, str, str]:
+    assert callable(optc)
+    code, out, err = optc(*words)
+    return code, out, err
+
+
+def test_check(optc: object) -> None:
+    code, out, _ = call(optc, "check", RECIPE)
+    assert code == 0
+    assert out.endswith("recipe.yaml: valid, for cascadelake, sapphirerapids\n")
+
+
+def test_check_reports_every_mistake_at_its_place(optc: object, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "schema_version: 1\nmodl: m.onnx\ntargets: [cascadelaek]\npipeline: [fold-batchnrom]\n"
+    )
+    code, _, err = call(optc, "check", str(path))
+    assert code == 1
+    assert f"{path}:2:1: modl: unknown key" in err
+    assert "did you mean 'model'?" in err
+    assert "did you mean 'cascadelake'?" in err
+    assert "did you mean 'fold-batchnorm'?" in err
+
+
+def test_plan_shows_steps_refusals_and_near_misses_and_writes_nothing(
+    optc: object, tmp_path: Path
+) -> None:
+    shutil.copytree(QUICKSTART, tmp_path / "q")
+    code, out, _ = call(optc, "plan", str(tmp_path / "q" / "recipe.yaml"))
+    assert code == 0
+    assert "quickstart for cascadelake on onnxruntime" in out
+    assert "fold-batchnorm: conv-batchnorm 20 (72 → 52 operations)" in out
+    assert "nearest to" in out
+    assert {path.name for path in (tmp_path / "q").iterdir()} == {
+        path.name for path in QUICKSTART.iterdir()
+    }
+    assert not (tmp_path / "build").exists()
+
+
+def test_passes(optc: object) -> None:
+    code, out, _ = call(optc, "passes")
+    assert code == 0
+    assert "fold-batchnorm" in out
+    code, out, _ = call(optc, "passes", "fold-constants")
+    assert code == 0
+    assert "max_growth: integer, default" in out
+    code, _, err = call(optc, "passes", "fold-constant")
+    assert code == 1
+    assert "did you mean 'fold-constants'?" in err
+
+
+def test_targets(optc: object) -> None:
+    code, out, _ = call(optc, "targets")
+    assert code == 0
+    assert "sapphirerapids" in out
+    code, out, _ = call(optc, "targets", "show", "spr")
+    assert code == 0
+    assert "unknown" in out
+    code, _, err = call(optc, "targets", "show", "sprr")
+    assert code == 1
+    assert "did you mean 'spr'?" in err
+
+
+def test_inspect(optc: object) -> None:
+    code, out, _ = call(optc, "inspect", MODEL)
+    assert code == 0
+    assert "image: f32[batch,1,32,32]" in out
+    assert "Conv: 24" in out
+    code, out, _ = call(optc, "inspect", MODEL, "--text")
+    assert code == 0
+    assert out.startswith("opsets ai.onnx 13\n")
+    code, out, _ = call(optc, "inspect", MODEL, "--json")
+    assert json.loads(out)["operations"]["BatchNormalization"] == 20
+
+
+def test_diff_answers_with_its_exit_code(optc: object, tmp_path: Path) -> None:
+    code, out, _ = call(optc, "diff", MODEL, MODEL)
+    assert (code, out) == (0, "the models are equal\n")
+    out_dir = tmp_path / "out"
+    words = ("--output", str(out_dir), "--no-verify", "--target", "clx")
+    assert call(optc, "compile", RECIPE, *words)[0] == 0
+    code, out, _ = call(optc, "diff", MODEL, str(out_dir / "cascadelake" / "model.onnx"))
+    assert code == 1
+    assert "BatchNormalization" in out
+
+
+def test_schema_is_valid_json(optc: object) -> None:
+    code, out, _ = call(optc, "schema")
+    assert code == 0
+    assert json.loads(out)["$schema"].startswith("https://json-schema.org/")
+
+
+def test_init_writes_a_recipe_that_checks_and_never_overwrites(
+    optc: object, tmp_path: Path
+) -> None:
+    path = tmp_path / "new" / "recipe.yaml"
+    path.parent.mkdir()
+    assert call(optc, "init", MODEL, "--recipe", str(path))[0] == 0
+    assert call(optc, "check", str(path))[0] == 0
+    path.write_text("mine")
+    code, _, err = call(optc, "init", MODEL, "--recipe", str(path))
+    assert code == 1
+    assert "--force" in err
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("word", ["--help", "-h", "--version"])
+def test_help_and_version(optc: object, word: str) -> None:
+    code, out, _ = call(optc, word)
+    assert code == 0
+    assert "optc" in out
+
+
+def test_a_bug_of_ours_prints_a_report_to_paste(
+    optc: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*words: object, **options: object) -> None:
+        raise ZeroDivisionError("by design")
+
+    monkeypatch.setattr("optc.driver.prepare", broken)
+    code, _, err = call(optc, "check", RECIPE)
+    assert code == 3
+    assert "ZeroDivisionError: by design" in err
+    assert "Please report it" in err
+    assert "onnxruntime" in err
