@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from optc.emit.folder import MANIFEST, file_digest, replacing, write_json, write_manifest
 from optc.emit.onnx import save_model
-from optc.emit.report import build_report, op_counts
+from optc.emit.report import build_report, op_counts, precision_counts
 from optc.frontend.onnx import load_model
 from optc.ir import clone
 from optc.ir.bind import bind_inputs
 from optc.ir.text import print_graph
-from optc.launch import render_launch
+from optc.launch import Emitted, render_launch
+from optc.launch.needs import used_precisions
 from optc.passes.base import PassContext
 from optc.pipeline import run_pipeline
 from optc.prepare import Prepared, TargetPlan, planned_step, prepare
@@ -220,7 +221,7 @@ class _Compile:
             with self.clock("emit"):
                 self._write_model(run.graph, item, place)
             (place / GRAPH_TEXT).write_text(text, encoding="utf-8")
-            self._write_launch(item, place / "launch")
+            self._write_launch(item, run.graph, place)
         verification = self._verify(group[0], run.graph, folder) if self.verify else None
         for item in group:
             self._write_report(item, run, verification, folder / item.target.id)
@@ -233,21 +234,21 @@ class _Compile:
         emit = self.recipe.emit
         save_model(graph, place / MODEL, external_data=emit.external_data, metadata=metadata)
 
-    def _write_launch(self, item: TargetPlan, place: Path) -> None:
-        launch = self.recipe.launch
-        files = render_launch(
-            item.target,
-            item.runtime,
-            model_file=f"../{MODEL}",
-            mode=launch.mode,
-            batch=launch.batch,
-            instances=launch.instances,
-            cores=launch.cores,
+    def _write_launch(self, item: TargetPlan, graph: Graph, place: Path) -> None:
+        emitted = Emitted(
+            name=self.recipe.name,
+            model_file=MODEL,
+            model_bytes=sum(file.stat().st_size for file in place.glob(f"{MODEL}*")),
+            precisions=used_precisions(precision_counts(graph)),
         )
+        settings = self.recipe.launch.settings
+        files = render_launch(item.target, item.runtime, emitted, settings)
         for name, content in files.items():
-            (place / name).write_bytes(content)
+            path = place / "launch" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
             if name.endswith(".sh"):
-                (place / name).chmod(_EXECUTABLE)
+                path.chmod(_EXECUTABLE)
 
     def _verify(self, item: TargetPlan, graph: Graph, folder: Path) -> Verification:
         with self.clock("verify"):
@@ -285,6 +286,16 @@ class _Compile:
             place / "launch",
             run.steps,
             verification,
+        )
+
+    def _data_files(self) -> list[Path]:
+        """The validation data that was read, sorted."""
+        validation = self.recipe.data.validation
+        if validation is None or not self.verify:
+            return []
+        path = self.recipe.locate(validation.path)
+        return (
+            sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
         )
 
     @property
@@ -329,7 +340,7 @@ class _Compile:
             output=out,
             artifacts=moved,
             manifest=json.loads((out / MANIFEST).read_text(encoding="utf-8")),
-            inputs=(*self.recipe.files, *self.files),
+            inputs=(*self.recipe.files, *self.files, *self._data_files()),
             warnings=tuple(self.warnings),
             seconds=self.seconds,
             missed=self.missed,

@@ -7,12 +7,14 @@ subject to the size limit of protobuf.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from optc.emit.onnx import serialize
 from optc.errors import ModelError
 from optc.ir import DType, Graph, ModelInfo, TensorType, dims, ops, shapes
+from optc.ir.types import static
 from optc.numerics.evaluate import failing_node, open_session
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 _OLDEST_IR: Final = 3  # the emitter raises it to what the operations need
 _BITS: Final[Mapping[DType, int]] = {DType.UNDEFINED: 64, DType.STRING: 128}  # upper bound, guess
 _FIXED: Final[Mapping[str, DType]] = {"tensor(int64)": DType.I64, "tensor(bool)": DType.BOOL}
+_GENERATORS: Final = frozenset({"Range", "BlackmanWindow", "HammingWindow", "HannWindow"})
 _RUNTIME_ERRORS: Final = ("runtime-cannot-load", "runtime-failed")
 
 
@@ -111,13 +114,14 @@ class Bench:
         """
         made = [None if value is None else self.values[value] for value in node.outputs]
         copy = next(value.node for value in made if value is not None)
-        found = shapes.infer(self.graph, copy, self._known)
+        found = shapes.infer(self.graph, copy, self._known) or (None,) * len(made)
+        if copy.op_type in _GENERATORS and not static(found[0]):
+            found = (_generated(self.graph, copy),)
         self._known.update(shapes.evaluate(self.graph, copy, self._known, found))
         sizes = []
         for i, (old, new) in enumerate(zip(node.outputs, made, strict=True)):
             if old is not None and new is not None:
-                shape = found[i] if found else None
-                self.graph.set_type(new, self._refined(copy, old, shape))
+                self.graph.set_type(new, self._refined(copy, old, found[i]))
                 sizes.append(self.size(old))
         return None if None in sizes else sum(size or 0 for size in sizes)
 
@@ -156,6 +160,23 @@ class Bench:
             culprit = self._sources.get(failing_node(error) or "")
             return Failure(error.message, culprit, error.code == _RUNTIME_ERRORS[0])
         return {value: found[self.values[value].name] for value in wanted}
+
+
+def _generated(graph: Graph, node: Node) -> Shape | None:
+    """The shape that a generator with constant operands gives, but for rounding at the end."""
+    numbers = [
+        float(value.constant.numpy().reshape(-1)[0])
+        for value in graph.operands(node)
+        if value is not None and value.constant is not None and value.constant.elements == 1
+    ]
+    if len(numbers) == 1:
+        count = numbers[0]
+    elif len(numbers) == 3 and numbers[2]:
+        start, limit, delta = numbers
+        count = (limit - start) / delta
+    else:
+        return None
+    return (max(math.ceil(count), 0),) if math.isfinite(count) else None
 
 
 def _dtype(graph: Graph, node: Node, index: int) -> DType:

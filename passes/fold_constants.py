@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _RULE: Final = "fold-constant"
 _PART_BYTES: Final = 64 << 20  # what a session may read and write, unless one component is larger
+_PART_NODES: Final = 1024  # onnxruntime needs time quadratic in their number to make a session
 _MAX_FAILURES: Final = 64
 
 
@@ -80,8 +81,8 @@ class _Folder:
             region, waiting = self._plan(waiting)
             if not region:
                 return
-            for part in self._parts(region):
-                waiting = self._fold(part) + waiting
+            left = [item for part in self._parts(region) for item in self._fold(part)]
+            waiting = left + waiting
 
     def _refuse(self, node: Node, reason: str) -> None:
         self.trace.refused(_RULE, node, reason)
@@ -153,16 +154,20 @@ class _Folder:
     # ---- evaluation ----------------------------------------------------------------------------
 
     def _parts(self, region: Region) -> Iterator[Region]:
-        """The region; when it is large, parts of it that exchange no values."""
+        """The region; when it is large, parts of it that exchange no values if possible."""
         part: Region = []
         total = 0
         for group in components(region):
             size = self._traffic(group)
-            if part and total + size > _PART_BYTES:
+            full = total + size > _PART_BYTES or len(part) + len(group) > _PART_NODES
+            if part and full:
                 yield part
                 part, total = [], 0
             part += group
             total += size
+            while len(part) > _PART_NODES:
+                yield part[:_PART_NODES]
+                part = part[_PART_NODES:]
         yield part
 
     def _traffic(self, region: Region) -> int:
@@ -176,7 +181,7 @@ class _Folder:
 
     def _fold(self, region: Region) -> Region:
         """Evaluate a region and put its results in; returns what another round has to do."""
-        rest: Region = []
+        region, rest = _ready(region)
         while region:
             bench = Bench(self.root.opset)
             for graph, node in region:
@@ -273,6 +278,20 @@ class _Folder:
         above = dict.fromkeys(value.node for value in _operands(graph, node))
         parents = [self.origins[item] for item in above if item in self.origins]
         self.origins[node] = Origin(self.trace.pass_name, (node.source_origin(), *parents))
+
+
+def _ready(region: Region) -> tuple[Region, Region]:
+    """What depends on constants and on itself only, and what does not: a part before it failed."""
+    made: set[Value] = set()
+    ready: Region = []
+    rest: Region = []
+    for graph, node in region:
+        if all(value in made or is_constant(value) for value in _operands(graph, node)):
+            ready.append((graph, node))
+            made.update(value for value in node.outputs if value is not None)
+        else:
+            rest.append((graph, node))
+    return ready, rest
 
 
 def _operands(graph: Graph, node: Node) -> list[Value]:

@@ -154,7 +154,13 @@ def _where(facts: Facts, node: Node) -> Verdict:
 
 
 def _cast(facts: Facts, node: Node) -> Verdict:
-    return _same_dtype(facts.operand(node), DType.from_onnx(facts.attribute(node, "to")))
+    return _same_dtype(facts.operand(node), cast_type(facts, node))
+
+
+def cast_type(facts: Facts, node: Node) -> DType:
+    """The element type that a Cast gives; UNDEFINED for a number that is none."""
+    number = facts.attribute(node, "to")
+    return DType.from_onnx(number) if number in range(len(DType)) else DType.UNDEFINED
 
 
 def _cast_like(facts: Facts, node: Node) -> Verdict:
@@ -234,6 +240,8 @@ def _slice(facts: Facts, node: Node) -> Verdict:
     axes, steps = facts.integers(node, 3, "axes"), facts.integers(node, 4)
     if starts is None or ends is None or axes is None or steps is None:
         return None
+    if not len(starts) == len(ends) == len(axes or starts) == len(steps or starts):
+        return None
     value = facts.operand(node)
     shape = facts.shape(value) or ()
     for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
@@ -300,7 +308,8 @@ def _reduce(facts: Facts, node: Node) -> Verdict:
     shape = facts.shape(value)
     if shape is None or axes is None or not facts.attribute(node, "keepdims"):
         return None
-    return value if _ones([shape[axis] for axis in axes] if axes else shape) else None
+    reduced = [shape[axis] for axis in axes if -len(shape) <= axis < len(shape)] if axes else shape
+    return value if _ones(reduced) else None
 
 
 def _clip(facts: Facts, node: Node) -> Verdict:
@@ -335,12 +344,9 @@ def _bound(facts: Facts, node: Node, index: int, name: str) -> Any:
     return math.nan if operand is not None and number is None else number
 
 
-def _leaky_relu(facts: Facts, node: Node) -> Verdict:
-    return facts.operand(node) if facts.attribute(node, "alpha") == 1.0 else None
-
-
-def _blocks(facts: Facts, node: Node) -> Verdict:
-    return facts.operand(node) if node.get("blocksize") == 1 else None
+def _factor_one(facts: Facts, node: Node) -> Verdict:
+    one = 1 in (node.get("alpha"), node.get("blocksize"))
+    return facts.operand(node) if one else None
 
 
 def _idempotent(facts: Facts, node: Node) -> Verdict:
@@ -379,8 +385,7 @@ _ROWS: Final[tuple[tuple[str, Callable[[Facts, Node], Verdict]], ...]] = (
     ("GlobalAveragePool GlobalMaxPool", _global_pool),
     ("ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum", _reduce),
     ("Clip", _clip),
-    ("LeakyRelu", _leaky_relu),
-    ("DepthToSpace SpaceToDepth", _blocks),
+    ("LeakyRelu DepthToSpace SpaceToDepth", _factor_one),
     ("Relu Abs Ceil Floor Round Sign", _idempotent),
     ("Neg Not BitwiseNot", _involution),
 )

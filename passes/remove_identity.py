@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from optc.ir import DType, Kind, TensorType, dims
 from optc.passes.base import Pass, PassResult
-from optc.passes.identities import NO_OPS, VIEWS, Facts
+from optc.passes.identities import NO_OPS, VIEWS, Facts, cast_type
 from optc.rewrite.driver import remove_unused
 from optc.rewrite.trace import Trace
 
@@ -148,7 +148,7 @@ def _cast_shortcut(facts: Facts, node: Node, inner: Node) -> Verdict:
     if not isinstance(value.type, TensorType):
         return None
     source = value.type.dtype
-    middle, target = (DType.from_onnx(facts.attribute(n, "to")) for n in (inner, node))
+    middle, target = (cast_type(facts, item) for item in (inner, node))
     if not _holds(middle, source):
         return f"{middle.value} does not hold every value of {source.value}"
     # A float that becomes an integer may be out of range, where the source type decides.

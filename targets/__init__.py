@@ -13,6 +13,7 @@ from optc.errors import TargetError, nearest
 from optc.targets.answers import Answer
 from optc.targets.ask import Question, ask
 from optc.targets.capabilities import CAPABILITIES, Precision
+from optc.targets.compare import Difference, differences
 from optc.targets.fact import Fact
 from optc.targets.host import Host, detect_host, host_target
 from optc.targets.loading import (
@@ -36,6 +37,7 @@ from optc.targets.runtimes import Knob, PrecisionSupport, Runtime
 __all__ = [
     "CAPABILITIES",
     "Answer",
+    "Difference",
     "Fact",
     "Host",
     "Knob",
@@ -48,6 +50,7 @@ __all__ = [
     "ask",
     "available_capabilities",
     "detect_host",
+    "differences",
     "load_runtime",
     "load_target",
     "missing_capability",

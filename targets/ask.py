@@ -62,7 +62,8 @@ def ask(target: Target, question: Question) -> Answer:
     runtime = question.runtime
     engine = load_runtime(runtime) if isinstance(runtime, str) else runtime
     view = View(target, engine, question.min_kernel)
-    if engine is not None and (refusal := _too_old(target, engine, question.runtime_version)):
+    refusal = _too_old(target, engine, question.runtime_version) if engine else None
+    if refusal is not None:  # not by its truth: a refusal is a no
         return refusal
     if question.isa is not None:
         return _ask_isa(view, question.isa)
@@ -166,7 +167,7 @@ def _ask_flag(view: View, flag: str, question: str) -> Answer:
             f"there is no capability or CPU flag '{flag}'; capabilities: {', '.join(TABLE)}",
             hint=did_you_mean(flag, (*TABLE, *known)),
         )
-    hidden = next((text for name in TABLE if flag == name and (text := view.hides(name))), None)
+    hidden = view.hides_flag(flag)
     has = flag in view.target.isa.flags
     return Answer(
         yes=has and hidden is None,

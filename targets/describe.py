@@ -43,7 +43,7 @@ def _entries(pairs: Mapping[str, object], indent: str) -> Iterator[str]:
             for item in value:
                 yield from _item(item, indent + _STEP)
         else:
-            yield f"{head}{_plain(value)}"
+            yield f"{head}{plain(value)}"
 
 
 def _item(item: Descriptor, indent: str) -> Iterator[str]:
@@ -58,15 +58,15 @@ def _fact(fact: Fact[object], head: str) -> Iterator[str]:
     if fact.value is None:
         yield f"{head}unknown: {fact.note}"
         return
-    yield f"{head}{_plain(fact.value)}{_STEP}[{fact.source}; {fact.confidence}]"
+    yield f"{head}{plain(fact.value)}{_STEP}[{fact.source}; {fact.confidence}]"
     if fact.note is not None:
         yield f"{' ' * len(head)}({fact.note})"
 
 
-def _plain(value: object) -> str:
-    """A scalar, or a list of them, without Python's punctuation."""
+def plain(value: object) -> str:
+    """A scalar, or a list of them, in words: without Python's punctuation."""
     if isinstance(value, tuple):
-        return ", ".join(_plain(item) for item in value)
+        return ", ".join(plain(item) for item in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -77,18 +77,26 @@ class Host:
                 if missing
                 else f"{target.id}: has all {len(target.isa.flags)} flags"
             )
+        return (*lines, self.verdict, *self._caveats())
+
+    @property
+    def verdict(self) -> str:
+        """The answer in one line."""
         if self.target is None:
-            lines.append("no target: the CPU lacks flags of all of them")
-        elif self.is_target:
-            lines.append(f"{self.target.id}, confirmed by family, model and stepping")
-        else:
-            lines.append(
-                f"{self.target.id} by flags only: the same instructions run here, but this is not "
-                f"a {self.target.names.codename} CPU; its speed, caches and clocks are not those "
-                "of the descriptor"
-            )
-        lines += self._caveats()
-        return tuple(lines)
+            return "no target: the CPU lacks flags of all of them"
+        if self.is_target:
+            return f"{self.target.id}, confirmed by family, model and stepping"
+        known = f"it is {self.named.names.codename}" if self.named else self._stranger()
+        return (
+            f"{self.target.id} by flags only: the same instructions run here, but {known}; its "
+            "speed, caches and clocks are not those of the descriptor"
+        )
+
+    def _stranger(self) -> str:
+        """How a CPU is called that no target describes."""
+        assert self.target is not None
+        vendor = f" of {self.vendor}" if self.vendor != self.target.identification.vendor else ""
+        return f"this CPU{vendor} is not {self.target.names.codename} by family, model and stepping"
 
     def _caveats(self) -> Iterator[str]:
         """What may make the answer differ from the hardware."""

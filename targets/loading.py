@@ -152,7 +152,7 @@ def _with_base(path: Path, seen: tuple[Path, ...]) -> tuple[object, str | None]:
     if not isinstance(name, str):
         raise TargetError(
             "descriptor-invalid",
-            "extends: must be the name of a target or a file",
+            "extends: must be the name of a target or the path of a file",
             location=str(path),
         )
     if known := find_target(name):

@@ -143,7 +143,7 @@ class Memory(Descriptor):
         # Data sheets round to 0.1 GB/s.
         if abs(peak - channels * rate * 8 / 1000) > 0.05:
             raise ValueError(
-                f"peak_gbps: {channels} channels x {rate} MT/s x 8 bytes is not {peak}"
+                f"peak_gbps: {peak} is not {channels} channels x {rate} MT/s x 8 bytes"
             )
         return self
 

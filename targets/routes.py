@@ -74,9 +74,11 @@ class Types:
     def include(self, route: Route) -> bool:
         """Whether a route is in these types."""
         if self.activation is not None:
+            # A route without a weight has operands of one type.
+            weight = route.weight or route.activation
             return (
                 route.activation == self.activation
-                and self.weight in {None, route.weight or self.weight}
+                and self.weight in {None, weight}
                 and self.output in {None, route.output or self.output}
             )
         if self.name in _FLOAT:

@@ -56,23 +56,32 @@ class View:
     @cached_property
     def capabilities(self) -> frozenset[str]:
         """Capabilities of the target that the kernel does not hide."""
-        hidden = {
-            flag
-            for requirement in self.blocked
-            for choice in TABLE[requirement.capability].flags
-            for flag in choice
-        }
-        return capabilities_of(set(self.target.isa.flags) - hidden)
+        shown = {flag for flag in self.target.isa.flags if self._blocker(flag) is None}
+        return capabilities_of(shown)
 
     def hides(self, capability: str) -> str | None:
         """Why the kernel hides a capability that the CPU has; None when it does not."""
         if capability not in self.target.capabilities or capability in self.capabilities:
             return None
-        cause = next(entry for entry in self.blocked if _part_of(entry.capability, capability))
+        flags = (flag for choice in TABLE[capability].flags for flag in choice)
+        return next(reason for flag in flags if (reason := self.hides_flag(flag)))
+
+    def hides_flag(self, flag: str) -> str | None:
+        """Why the kernel hides a flag that the CPU has; None when it does not."""
+        cause = self._blocker(flag)
+        if cause is None:
+            return None
         return (
             f"{cause.capability} needs {cause.software} {cause.minimum.value} "
             f"[{cause.minimum.source}]; {self.kernel} is older"
         )
+
+    def _blocker(self, flag: str) -> SoftwareMinimum | None:
+        """The unmet requirement of a capability that is read from the flag."""
+        for requirement in self.blocked:
+            if any(flag in choice for choice in TABLE[requirement.capability].flags):
+                return requirement
+        return None
 
     def conditions(self, needs: Iterable[str]) -> tuple[str, ...]:
         """Minimum versions of kernel and runtime for these capabilities, as instructions."""

@@ -21,6 +21,9 @@ from optc.cli import (
 from optc.cli import (
     inspect as inspect_,
 )
+from optc.cli import (
+    run as run_,
+)
 
 app = typer.Typer(
     help="Compile models for Intel Xeon: recipe in, optimized model, launch config and report out.",
@@ -60,5 +63,6 @@ app.add_typer(targets.app, name="targets")
 app.command("passes")(passes.run)
 app.command("inspect")(inspect_.run)
 app.command("diff")(diff.run)
+app.command("run")(run_.run)
 app.command("schema")(schema.run)
 app.command("init")(init.run)

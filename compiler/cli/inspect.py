@@ -17,15 +17,45 @@ def run(
     text: Annotated[
         bool, typer.Option("--text", help="Print the canonical text of the graph.")
     ] = False,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", "-t", help="Show the roofline on this CPU: a target or a file."),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option("--runtime", help="Take the kernels of this runtime for the roofline."),
+    ] = None,
+    cores: Annotated[int, typer.Option("--cores", help="Physical cores that work.")] = 1,
+    ghz: Annotated[
+        float | None, typer.Option("--ghz", help="Clock that the cores sustain under the load.")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option("--shape", metavar="NAME=SIZES", help="Fix the shape of an input: x=1,3,8,8."),
+    ] = None,
+    top: Annotated[
+        int, typer.Option("--top", min=0, help="Operations to list, the costliest first; 0: all.")
+    ] = 20,
     json: JsonOption = False,
 ) -> None:
-    """Show inputs, outputs, operators, precisions and weights of a model.
+    """Show inputs, outputs, operators, precisions and weights of a model, or its roofline.
 
-    Example: optc inspect model.onnx --text
+    Example: optc inspect model.onnx --target spr --cores 4 --ghz 1.9
     """
     from optc.frontend.onnx import load_model
 
     graph = load_model(model)
+    if target is not None:
+        from optc.cli import roofline
+
+        found = roofline.measure(
+            graph, target=target, runtime=runtime, cores=cores, ghz=ghz, shapes=shape or ()
+        )
+        if json:
+            say_json(found.to_dict())
+        else:
+            roofline.show(found, top)
+        return
     if text:
         from optc.ir.text import print_graph
 

@@ -1,14 +1,19 @@
-"""`optc targets`: the CPUs that optc knows."""
+"""`optc targets`: the CPUs that optc knows, and what they can do."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from optc.cli.console import JsonOption, console, say, say_json
 
-app = typer.Typer(help="List the CPU targets and show what is known about them.")
+app = typer.Typer(help="List the CPU targets, ask what they can do, and look at this machine.")
+
+TargetArgument = Annotated[
+    str, typer.Argument(help="A target, an alias, a file, or host.", metavar="NAME")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -51,10 +56,7 @@ def list_targets(context: typer.Context, json: JsonOption = False) -> None:
 
 
 @app.command("show")
-def show(
-    name: Annotated[str, typer.Argument(help="A target, an alias, a file, or host.")],
-    json: JsonOption = False,
-) -> None:
+def show(name: TargetArgument, json: JsonOption = False) -> None:
     """Show a target: every number with its source, unknown ones with the reason.
 
     Example: optc targets show spr
@@ -66,3 +68,133 @@ def show(
         say_json(target.to_dict())
     else:
         say(target.describe().rstrip())
+
+
+@app.command("query")
+def query(
+    name: TargetArgument,
+    runtime: Annotated[
+        str | None, typer.Option("--runtime", help="The runtime: onnxruntime or openvino.")
+    ] = None,
+    op: Annotated[str | None, typer.Option("--op", help="An ONNX operator, e.g. MatMul.")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option("--dtype", help="fp32, fp16, bf16, int8, int4, or types such as u8s8."),
+    ] = None,
+    isa: Annotated[
+        str | None, typer.Option("--isa", help="A capability or a CPU flag, e.g. amx_bf16.")
+    ] = None,
+    min_kernel: Annotated[
+        str | None,
+        typer.Option("--min-kernel", help="The oldest Linux kernel of the machines, e.g. 5.15."),
+    ] = None,
+    runtime_version: Annotated[
+        str | None, typer.Option("--runtime-version", help="Version of the runtime.")
+    ] = None,
+    cores: Annotated[int, typer.Option("--cores", help="Cores for the peak.")] = 1,
+    ghz: Annotated[
+        float | None, typer.Option("--ghz", help="Sustained clock for the peak.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Ask what a target can do: exit code 0 for yes, 1 for no, always with the reason.
+
+    Example: optc targets query spr --runtime openvino --op MatMul --dtype int8
+    """
+    from optc.targets import load_target
+
+    answer = load_target(name).query(
+        op=op,
+        dtype=dtype,
+        runtime=runtime,
+        isa=isa,
+        min_kernel=min_kernel,
+        runtime_version=runtime_version,
+        cores=cores,
+        ghz=ghz,
+    )
+    if json:
+        say_json(answer.to_dict())
+    else:
+        say(answer.describe())
+    if not answer:
+        raise typer.Exit(1)
+
+
+@app.command("diff")
+def diff(
+    first: Annotated[str, typer.Argument(help="The first target.", metavar="A")],
+    second: Annotated[str, typer.Argument(help="The second target.", metavar="B")],
+    json: JsonOption = False,
+) -> None:
+    """Compare two targets; exit code 1 when they differ.
+
+    Example: optc targets diff clx spr
+    """
+    from optc.targets import differences, load_target
+
+    left, right = load_target(first), load_target(second)
+    found = differences(left, right)
+    if json:
+        rows = [{"path": d.path, left.id: d.first, right.id: d.second} for d in found]
+        say_json({"equal": not found, "differences": rows})
+    elif not found:
+        say("the targets are equal")
+    else:
+        from optc.cli.tables import table
+
+        head = ("", left.id, right.id)
+        for line in table([head, *((d.path, d.first, d.second) for d in found)]):
+            say(line)
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command("detect")
+def detect(
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say how the answer was reached.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Say which target this machine is: the highest one whose flags it has.
+
+    Exit code 1 when it has the flags of none.
+
+    Example: optc targets detect --explain
+    """
+    from optc.targets import detect_host
+
+    host = detect_host()
+    if json:
+        say_json(host.to_dict())
+    elif explain:
+        say("\n".join(host.explain()))
+    else:
+        say(host.verdict)
+    if host.target is None:
+        raise typer.Exit(1)
+
+
+@app.command("probe")
+def probe(
+    write: Annotated[
+        Path | None,
+        typer.Option("--write", help="Write a descriptor of this machine.", metavar="FILE"),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure clocks and rates of this machine, which descriptors cannot know; a few seconds.
+
+    Example: optc targets probe --write my-xeon.yaml
+    """
+    from optc.targets.probe import probe as measure
+    from optc.targets.probe import write_descriptor
+
+    found = measure()
+    if json:
+        say_json(found.to_dict())
+    else:
+        say(found.describe())
+    if write is not None:
+        write_descriptor(found, write)

@@ -1,5 +1,8 @@
 """Launch configuration: how to start a compiled model on its CPU with its runtime."""
 
-from optc.launch.render import MODES, render_launch
+from optc.launch.plan import MODES
+from optc.launch.render import render_launch
+from optc.launch.service import Service
+from optc.launch.settings import Emitted, Settings
 
-__all__ = ["MODES", "render_launch"]
+__all__ = ["MODES", "Emitted", "Service", "Settings", "render_launch"]

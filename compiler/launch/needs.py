@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from optc.targets.capabilities import TABLE
+from optc.targets.runtimes import PRECISIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from optc.targets import Precision, Runtime, Target
 
@@ -37,6 +38,18 @@ class Need:
     def to_dict(self) -> dict[str, object]:
         """As data for runtime.json."""
         return {"any_of": list(self.any_of), "why": self.why}
+
+
+def used_precisions(counts: Mapping[str, Mapping[str, int]]) -> frozenset[Precision]:
+    """The precisions that a model computes in.
+
+    Args:
+        counts: operations by operator and precision, as in report.json. An operator between
+            QuantizeLinear and DequantizeLinear computes in int8, whatever its element type.
+    """
+    found = {name for by_precision in counts.values() for name in by_precision}
+    quantized = any(op.rpartition(".")[2] == "QuantizeLinear" for op in counts)
+    return frozenset(p for p in PRECISIONS if p in found or (p == "int8" and quantized))
 
 
 def needs_of(
@@ -65,7 +78,7 @@ def tile_flags(
     """Flags of the AMX tiles that the artefact was compiled to use; it runs slower without."""
     found: dict[str, None] = {}
     for precision, capability in _TILES:
-        if precision in precisions and capability in target.capabilities:
-            if runtime.uses(capability):
-                found.update(dict.fromkeys(TABLE[capability].flags[0]))
+        there = capability in target.capabilities and runtime.uses(capability)
+        if there and precision in precisions:
+            found.update(dict.fromkeys(TABLE[capability].flags[0]))
     return tuple(found)

@@ -1,8 +1,8 @@
 """Renders the launch folder of an artefact: how to start it on its CPU with its runtime.
 
-The bytes depend on the target, the runtime and the recipe, never on the machine that compiles: how
-many cores there are is found out by launch.sh when it starts. Only settings that the descriptor of
-the runtime lists as honoured are written.
+The bytes depend on the target, the runtime and the recipe, never on the machine that compiles:
+which cores there are is found out by launch.sh when it starts, or stands in the recipe. Only
+settings that the descriptor of the runtime lists as honoured are written.
 """
 
 from __future__ import annotations
@@ -12,21 +12,42 @@ import shlex
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from optc.errors import InternalError, TargetError, did_you_mean
+from optc.errors import InternalError
+from optc.launch.needs import needs_of, tile_flags
+from optc.launch.plan import demand_of, plan_slices, stated_threads
+from optc.launch.service import (
+    dollar_word,
+    host_name,
+    instance_words,
+    pod_of,
+    reserved_cpus,
+    systemd_text,
+    systemd_word,
+    yaml_word,
+)
+from optc.launch.settings import Settings, check_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     import jinja2
 
-    from optc.targets import Runtime, Target
-    from optc.targets.model import LaunchRules
-
-MODES = ("latency", "online", "throughput")
-"""latency: small instances on all cores, one request each; online: a service of medium size;
-throughput: one instance per NUMA node, for large batches."""
+    from optc.launch.plan import Demand, Slice
+    from optc.launch.settings import Emitted
+    from optc.targets import Knob, Runtime, Target
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_ALWAYS = (
+    "launch.sh",
+    "env",
+    "kubernetes.yaml",
+    "kubernetes-node.yaml",
+    "host-tuning.sh",
+    "ADVICE.md",
+)
+_TOPICS = ("hyper-threading", "turbo", "sub-numa", "c-states", "governor", "memory", "os")
 
 
 @dataclass(frozen=True)
@@ -49,110 +70,173 @@ _DIALECTS = {
 
 
 def render_launch(
-    target: Target,
-    runtime: Runtime,
-    *,
-    model_file: str,
-    mode: str = "latency",
-    batch: int = 1,
-    instances: int | None = None,
-    cores: int | None = None,
+    target: Target, runtime: Runtime, emitted: Emitted, settings: Settings | None = None
 ) -> dict[str, bytes]:
     """Render the launch folder.
 
     Args:
         target: the CPU the artefact is made for.
         runtime: the runtime that executes it.
-        model_file: file name of the model in the folder above the launch folder.
-        mode: one of `MODES`.
-        batch: batch size, handed to the command that is started.
-        instances: number of instances; None: as many as the cores of the machine allow.
-        cores: physical cores of each instance, exactly; None: what the mode wants, fewer on a
-            machine that has fewer.
+        emitted: the model.
+        settings: what the recipe says; None: all defaults.
 
     Returns:
-        Contents by file name: ``launch.sh`` (to be made executable) and ``runtime.json``.
+        Contents by path in the folder; ``.sh`` files are to be made executable. Systemd units and
+        compose.yaml name CPUs: they are there when the topology is declared.
 
     Raises:
-        TargetError: an unknown mode, a number below one, or more cores per instance than a socket
-            of the target has: an instance never crosses a NUMA node.
+        TargetError: an unknown mode, a number below one, more cores per instance than a socket of
+            the target has, or instances that do not fit the declared topology: an instance never
+            crosses a NUMA node.
     """
-    _check(target, mode, {"batch": batch, "instances": instances, "cores": cores})
+    settings = settings or Settings()
+    check_settings(target, emitted, settings)
     dialect = _DIALECTS.get(runtime.id)
     if dialect is None:
         raise InternalError("launch-runtime", f"no launch templates for runtime {runtime.id}")
-    wanted, threads = (cores, cores) if cores else _cores_of_mode(target.launch, mode)
+    demand = demand_of(target, settings.mode, settings.cores, settings.instances)
+    slices = plan_slices(settings.topology, demand) if settings.topology else ()
+    threads = len(slices[0].cpus) if slices else stated_threads(target, settings.mode, demand)
+    variables = _variables(runtime, dialect, settings.runtime_version)
     context = {
-        "target": target.id,
-        "runtime": runtime.id,
-        "title": runtime.title,
-        "mode": mode,
-        "batch": batch,
-        "model_file": model_file,
-        "instances": instances,
-        "cores": cores,
-        "wanted": wanted,
+        **_common(target, runtime, emitted, settings),
+        **vars(demand),
         "threads": threads,
         "threads_key": dialect.threads_key,
-        "thread_variables": [n for n in dialect.thread_variables if runtime.honours(n)],
-        "flags": runtime.precisions["fp32"].baseline_flags,
+        "variables": variables,
+        "thread_variables": [knob.name for knob in variables],
+        "slices": slices,
     }
-    files = {"launch.sh": "launch.sh.j2", "runtime.json": f"{runtime.id}.json.j2"}
+    context.update(_services(context, target, emitted, settings))
+    context.update(_advice(target, runtime, settings, demand, slices, threads))
+    return {name: text.encode() for name, text in _files(runtime.id, context)}
+
+
+def _files(runtime: str, context: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every file of the folder, by its path."""
+    yield "runtime.json", _render(f"{runtime}.json.j2", context)
+    for name in _ALWAYS:
+        yield name, _render(f"{name}.j2", context)
+    if not context["slices"]:
+        return
+    yield "compose.yaml", _render("compose.yaml.j2", context)
+    unit = context["unit"]
+    yield f"systemd/{unit}.target", _render("all.target.j2", context)
+    pairs = zip(context["slices"], context["commands"], strict=True)
+    for index, (part, words) in enumerate(pairs):
+        own = {**context, "index": index, "slice": part, "words": words}
+        yield f"systemd/{unit}-{index}.service", _render("instance.service.j2", own)
+
+
+def _common(
+    target: Target, runtime: Runtime, emitted: Emitted, settings: Settings
+) -> dict[str, object]:
+    """What templates say of the artefact."""
+    service = settings.service.complete(emitted.name, emitted.model_bytes)
     return {
-        name: _environment().get_template(template).render(context).encode()
-        for name, template in files.items()
+        "name": emitted.name,
+        "model_file": emitted.model_file,
+        "precision_hint": emitted.precision_hint,
+        "target": target.id,
+        "target_title": target.title,
+        "runtime": runtime.id,
+        "title": runtime.title,
+        "short": runtime.title.partition(",")[0],
+        "minimum_version": runtime.versions.minimum,
+        "mode": settings.mode,
+        "batch": settings.batch,
+        "cores": settings.cores,
+        "allocator": settings.allocator,
+        "topology": settings.topology,
+        "service": service,
+        "place": f"{service.folder}/{target.id}",
+        "needs": needs_of(target, runtime, emitted.precisions),
+        "tile_flags": tile_flags(target, runtime, emitted.precisions),
     }
 
 
-def _check(target: Target, mode: str, numbers: dict[str, int | None]) -> None:
-    """Refuse settings that no machine of this target can honour."""
-    if mode not in MODES:
-        raise TargetError(
-            "launch-invalid",
-            f"launch.mode: there is no mode '{mode}'; known: {', '.join(MODES)}",
-            hint=did_you_mean(mode, MODES),
-        )
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise TargetError("launch-invalid", f"launch.{name}: must be at least 1, not {number}")
-    most = target.topology.max_cores_per_socket.value
-    cores = numbers["cores"]
-    if cores is not None and most is not None and cores > most:
-        raise TargetError(
-            "launch-invalid",
-            f"launch.cores: {cores} cores per instance, but a socket of {target.id} has {most}",
-            hint="an instance never crosses a NUMA node: use fewer cores and more instances",
-        )
+def _services(
+    context: Mapping[str, Any], target: Target, emitted: Emitted, settings: Settings
+) -> dict[str, object]:
+    """Command lines and resources of the services."""
+    service, place, topology = context["service"], context["place"], settings.topology
+    return {
+        "unit": f"optc-{host_name(emitted.name)}",
+        "commands": instance_words(place, context["slices"], service.command),
+        "reserved": reserved_cpus(topology) if topology else "",
+        "pod": pod_of(
+            emitted.name,
+            place,
+            service,
+            context["threads"],
+            target=target,
+            topology=topology,
+            instances=settings.instances,
+            memory_stated=settings.service.memory is not None,
+        ),
+    }
 
 
-def _cores_of_mode(rules: LaunchRules, mode: str) -> tuple[int, int]:
-    """Cores an instance wants in a mode (0: a whole NUMA node), and the count runtime.json states.
+def _advice(
+    target: Target,
+    runtime: Runtime,
+    settings: Settings,
+    demand: Demand,
+    slices: tuple[Slice, ...],
+    threads: int,
+) -> dict[str, object]:
+    """What ADVICE.md says; every entry carries its source."""
+    rules = target.launch
+    gain = rules.same_node_gain
+    spread = "an unknown amount"
+    if gain.value is not None:
+        low, high = gain.value
+        spread = f"{low:.0%} to {high:.0%} ({gain.source})"
+    few = settings.mode == "throughput" and threads < (rules.throughput_cores.value or 0)
+    topics = {topic: [a for a in target.advice if a.topic == topic] for topic in _TOPICS}
+    total = settings.topology.cores if settings.topology else 0
+    return {
+        "rule": rules.online_cores if settings.mode == "online" else rules.latency_cores,
+        "gain": spread,
+        "few_cores": rules.throughput_cores if few and not demand.exact else None,
+        "idle": total - sum(len(part.cpus) for part in slices),
+        "advice": {topic: entries for topic, entries in topics.items() if entries},
+        "silent": [topic for topic, entries in topics.items() if not entries],
+        "software": [
+            entry
+            for entry in target.software
+            if entry.software.startswith("Linux") or runtime.title.startswith(entry.software)
+        ],
+        "ignored": [knob for knob in runtime.knobs if not knob.honoured],
+    }
 
-    launch.sh replaces the stated count where the machine gives another one.
+
+def _variables(runtime: Runtime, dialect: _Dialect, version: str | None) -> list[Knob]:
+    """Environment variables for the thread count that the runtime takes notice of.
+
+    Older versions ignore a variable that they do not know, so it is left out only when the recipe
+    says that such a version will run.
     """
-    if mode == "latency":
-        latency = _known(rules.latency_cores.value)
-        return latency, latency
-    if mode == "online":
-        fewest, _ = rules.online_cores.value or (None, None)
-        return _known(fewest), _known(fewest)
-    return 0, _known(rules.throughput_cores.value)
+    return [
+        knob
+        for knob in runtime.knobs
+        if knob.name in dialect.thread_variables
+        and knob.honoured
+        and (version is None or knob.since is None or _numbers(version) >= _numbers(knob.since))
+    ]
 
 
-def _known(value: int | None) -> int:
-    """A launch rule that every descriptor of the package gives."""
-    if value is None:
-        raise TargetError(
-            "launch-rule-unknown",
-            "the target does not say how many cores an instance gets in this mode",
-            hint="set launch.cores in the recipe",
-        )
-    return value
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+def _render(template: str, context: Mapping[str, object]) -> str:
+    return _environment().get_template(template).render(context)
 
 
 @cache
 def _environment() -> jinja2.Environment:
-    """The template engine: an undefined name is an error, values are quoted by `sh` and `json`."""
+    """The template engine: an undefined name is an error, values are quoted by filters."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -163,6 +247,16 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    environment.filters["sh"] = lambda value: shlex.quote(str(value))
-    environment.filters["json"] = json.dumps
+    environment.filters |= {
+        "sh": lambda value: shlex.quote(str(value)),
+        "json": json.dumps,
+        "json_data": lambda items: json.dumps(
+            [item if isinstance(item, str) else item.to_dict() for item in items]
+        ),
+        "yaml": yaml_word,
+        "systemd_word": systemd_word,
+        "systemd_text": systemd_text,
+        "compose_word": dollar_word,
+        "kubernetes_word": dollar_word,
+    }
     return environment

@@ -1,8 +1,8 @@
 """Which CPU cores there are: of the machine this runs on, or declared for another one.
 
-CPUs are named by the numbers that Linux gives them (the ones of numactl, taskset and cpusets), never
-by core ids, which repeat from socket to socket and differ from CPU numbers where the hardware
-threads of a core are neighbours.
+CPUs are named by the numbers that Linux gives them (the ones of numactl, taskset and cpusets),
+never by core ids, which repeat from socket to socket and differ from CPU numbers where the
+hardware threads of a core are neighbours.
 
 Source: Linux, Documentation/admin-guide/cputopology.rst and cgroup-v2.rst; proc_pid_status(5).
 """
@@ -78,20 +78,23 @@ class Topology:
 
 
 def parse_cpus(text: str) -> tuple[int, ...]:
-    """The CPU numbers of a list in the format of Linux, ``0-3,8``: ascending, each once.
+    """The CPU numbers of a list in the format of Linux, ``0-3,8``, in the order of the list.
 
     Raises:
         ValueError: not such a list; the message says what is wrong.
     """
     if not _LIST.fullmatch(text):
         raise ValueError(f"'{text}' is not a list of CPUs such as 0-3,8")
-    found: set[int] = set()
+    found: dict[int, None] = {}
     for part in text.split(","):
         first, _, last = part.partition("-")
         if last and int(last) < int(first):
             raise ValueError(f"the range {part} begins above its end")
-        found.update(range(int(first), int(last or first) + 1))
-    return tuple(sorted(found))
+        numbers = range(int(first), int(last or first) + 1)
+        if twice := [number for number in numbers if number in found]:
+            raise ValueError(f"CPU {twice[0]} stands twice")
+        found.update(dict.fromkeys(numbers))
+    return tuple(found)
 
 
 def format_cpus(cpus: Iterable[int]) -> str:
@@ -108,8 +111,8 @@ def format_cpus(cpus: Iterable[int]) -> str:
 def sockets(count: int, cores: int, threads: int) -> Topology:
     """A machine that numbers its CPUs in order: all cores, socket by socket, then their siblings.
 
-    That is Linux on most bare-metal Xeons without sub-NUMA clustering; some vendors deal the numbers
-    out to the sockets in turn. launch.sh finds the difference when it starts.
+    That is Linux on most bare-metal Xeons without sub-NUMA clustering; some vendors deal the
+    numbers out to the sockets in turn. launch.sh finds the difference when it starts.
 
     Args:
         count: sockets; each is one NUMA node.

@@ -59,8 +59,9 @@ class NodeCores(Section):
     def resolve(self) -> machine.Node:
         """The node with its cores."""
         cores, siblings = self._numbers
-        others = [(cpu,) for cpu in siblings] or [()] * len(cores)
-        return machine.Node(self.node, tuple(map(machine.Core, cores, others)))
+        others = [siblings[index : index + 1] for index in range(len(cores))]
+        found = sorted(map(machine.Core, cores, others), key=lambda core: core.cpu)
+        return machine.Node(self.node, tuple(found))
 
 
 class Topology(Section):
@@ -88,7 +89,7 @@ class Topology(Section):
         if self.nodes is None:
             missing = [name for name in counts[:2] if name not in given]
             if missing:
-                message = f"missing key '{missing[0]}'; needed: nodes, or {' and '.join(counts[:2])}"
+                message = f"missing key '{missing[0]}': either nodes, or {' and '.join(counts[:2])}"
                 hint = "launch/launch.sh --topology prints the topology of the machine it runs on"
                 raise flaw("missing-key", message, hint=hint)
         return self

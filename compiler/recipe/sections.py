@@ -5,6 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from optc.ir import Shape
+from optc.launch import Settings
+from optc.launch import service as services
 from optc.numerics.metrics import find_metric
 from optc.recipe.deployment import Service, Topology
 from optc.recipe.fields import FilePath, OneOf, Section, flaw, metric_names
@@ -250,6 +252,14 @@ class Launch(Section):
         default="system", description="memory allocator that launch.sh loads into the instances"
     )
     service: Service = Field(default=Service(), description="the instances as services")
+
+    @property
+    def settings(self) -> Settings:
+        """What the launch folder is rendered from."""
+        service = services.Service(**self.service.model_dump())
+        topology = self.topology.resolve() if self.topology else None
+        own = self.model_dump(exclude={"topology", "service"})
+        return Settings(**own, topology=topology, service=service)
 
 
 def _bounds(dim: int | str) -> tuple[int | None, int | None]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from launch.conftest import Machine
+    from launch.machines import Machine
 
 SHELLS = [shell for shell in ("sh", "bash", "busybox") if shutil.which(shell)]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="launch.sh is for Linux")

@@ -3,61 +3,62 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
+import yaml
 
+from launch.cases import CASES, GOLDEN, TOPOLOGIES, Case, layout, rendered
 from optc.errors import InternalError, TargetError
-from optc.launch import MODES, render_launch
-from optc.targets import load_runtime, load_target, runtime_names, target_names
+from optc.launch import MODES, Emitted, Service, Settings, render_launch
+from optc.launch.topology import parse_cpus, sockets
+from optc.targets import load_runtime, load_target, runtime_names
 
-GOLDEN = Path(__file__).parent / "golden"
-MODEL = {"onnxruntime": "model.onnx", "openvino": "model.xml"}
-CASES = [(t, r, m) for t in target_names() for r in runtime_names() for m in MODES]
-
-
-def rendered(target: str, runtime: str, mode: str) -> dict[str, bytes]:
-    return render_launch(
-        load_target(target), load_runtime(runtime), model_file=MODEL[runtime], mode=mode
-    )
+EMITTED = Emitted("digits", "model.onnx")
 
 
-@pytest.mark.parametrize(("target", "runtime", "mode"), CASES)
-def test_rendered_files_equal_the_golden_ones(
-    target: str, runtime: str, mode: str, update_golden: bool
-) -> None:
-    folder = GOLDEN / target / runtime / mode
-    files = rendered(target, runtime, mode)
+def simple(runtime: str, settings: Settings, target: str = "clx") -> dict[str, bytes]:
+    return render_launch(load_target(target), load_runtime(runtime), EMITTED, settings)
+
+
+def test_the_golden_files_are_what_is_rendered(update_golden: bool) -> None:
+    expected = layout({case: rendered(case) for case in CASES})
     if update_golden:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+        shutil.rmtree(GOLDEN, ignore_errors=True)
+        for name, content in expected.items():
+            (GOLDEN / name).parent.mkdir(parents=True, exist_ok=True)
+            (GOLDEN / name).write_bytes(content)
+    found = {
+        path.relative_to(GOLDEN).as_posix(): path.read_bytes()
+        for path in GOLDEN.rglob("*")
+        if path.is_file()
+    }
+    assert sorted(set(found) ^ set(expected)) == [], "golden files that are missing or left over"
+    for name, content in expected.items():
+        assert found[name].decode() == content.decode(), name
 
 
-def test_no_golden_folder_is_left_over() -> None:
-    folders = {path.parent.relative_to(GOLDEN).parts for path in GOLDEN.rglob("launch.sh")}
-    assert folders == set(CASES)
+def test_the_golden_files_stay_reviewable() -> None:
+    assert sum(path.stat().st_size for path in GOLDEN.rglob("*") if path.is_file()) < 1_500_000
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_every_golden_script_is_clean_for_shellcheck() -> None:
-    scripts = sorted(str(path) for path in GOLDEN.rglob("launch.sh"))
+    scripts = {path.read_bytes(): str(path) for path in sorted(GOLDEN.rglob("*.sh"))}
     done = subprocess.run(
-        ["shellcheck", "--shell=sh", *scripts], capture_output=True, text=True, timeout=120
+        ["shellcheck", "--shell=sh", *scripts.values()], capture_output=True, text=True, timeout=120
     )
     assert done.stdout == ""
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize(("target", "runtime", "mode"), CASES)
-def test_only_settings_that_the_runtime_honours_are_written(
-    target: str, runtime: str, mode: str
-) -> None:
-    engine = load_runtime(runtime)
-    files = rendered(target, runtime, mode)
+@pytest.mark.parametrize("case", CASES, ids="/".join)
+def test_only_settings_that_the_runtime_honours_are_written(case: Case) -> None:
+    engine = load_runtime(case[0])
+    files = rendered(case)
     options = json.loads(files["runtime.json"])
     names = [
         name
@@ -66,9 +67,10 @@ def test_only_settings_that_the_runtime_honours_are_written(
     ]
     assert names
     assert [name for name in names if not engine.honours(name)] == []
-    for knob in engine.knobs:
-        if not knob.honoured:
-            assert knob.name.encode() not in files["launch.sh"] + files["runtime.json"]
+    told = b"".join(content for name, content in files.items() if name != "ADVICE.md")
+    ignored = [knob.name for knob in engine.knobs if not knob.honoured]
+    assert [name for name in ignored if name.encode() in told] == []
+    assert re.findall(rb"\b[OK]MP_\w+", told) == []
 
 
 @pytest.mark.parametrize(
@@ -82,10 +84,11 @@ def test_only_settings_that_the_runtime_honours_are_written(
 def test_thread_counts_and_precision_are_always_explicit(
     mode: str, threads: int, streams: str, hint: str
 ) -> None:
-    ort = json.loads(rendered("spr", "onnxruntime", mode)["runtime.json"])
-    assert ort["session_options"]["intra_op_num_threads"] == threads
-    assert ort["session_options"]["inter_op_num_threads"] == 1
-    ov = json.loads(rendered("spr", "openvino", mode)["runtime.json"])["properties"]
+    settings = Settings(mode=mode)
+    ort = json.loads(simple("onnxruntime", settings)["runtime.json"])["session_options"]
+    assert ort["intra_op_num_threads"] == threads
+    assert ort["inter_op_num_threads"] == 1
+    ov = json.loads(simple("openvino", settings)["runtime.json"])["properties"]
     assert ov == {
         "ENABLE_CPU_PINNING": "NO",
         "ENABLE_HYPER_THREADING": "NO",
@@ -96,63 +99,127 @@ def test_thread_counts_and_precision_are_always_explicit(
     }
 
 
-def test_a_number_of_cores_in_the_recipe_is_the_number_of_threads() -> None:
+@pytest.mark.parametrize(
+    ("mode", "topology", "threads"),
+    [
+        ("latency", "two-sockets", 4),
+        ("online", "two-sockets", 10),
+        ("throughput", "two-sockets", 20),
+        ("latency", "sub-numa", 4),
+        ("online", "sub-numa", 6),
+        ("throughput", "sub-numa", 6),
+    ],
+)
+def test_a_declared_topology_decides_the_thread_count(
+    mode: str, topology: str, threads: int
+) -> None:
+    files = rendered(("onnxruntime", mode, topology, "icelake"))
+    options = json.loads(files["runtime.json"])["session_options"]
+    assert options["intra_op_num_threads"] == threads
+    assert f"\nOPTC_THREADS={threads}\n".encode() in files["env"]
+
+
+def test_a_precision_hint_of_the_model_is_written() -> None:
     files = render_launch(
-        load_target("clx"),
-        load_runtime("onnxruntime"),
-        model_file="model.onnx",
-        mode="throughput",
-        batch=16,
-        instances=3,
-        cores=6,
+        load_target("spr"), load_runtime("openvino"), replace(EMITTED, precision_hint="bf16")
     )
+    properties = json.loads(files["runtime.json"])["properties"]
+    assert properties["INFERENCE_PRECISION_HINT"] == "bf16"
+
+
+@pytest.mark.parametrize("runtime", runtime_names())
+def test_nothing_with_cpu_numbers_is_written_without_a_topology(runtime: str) -> None:
+    files = rendered((runtime, "latency", "two-sockets", "cascadelake"), declared=False)
+    assert sorted(files) == [
+        "ADVICE.md",
+        "env",
+        "host-tuning.sh",
+        "kubernetes-node.yaml",
+        "kubernetes.yaml",
+        "launch.sh",
+        "runtime.json",
+    ]
+    assert "launch.sh --topology" in files["ADVICE.md"].decode()
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("mode", MODES)
+def test_instances_of_the_units_share_no_cpu_and_stay_on_their_node(
+    topology: str, mode: str
+) -> None:
+    files = rendered(("onnxruntime", mode, topology, "cascadelake"))
+    nodes = {n.number: {c.cpu for c in n.cores} for n in TOPOLOGIES[topology].nodes}
+    units = [content.decode() for name, content in files.items() if name.endswith(".service")]
+    seen: list[int] = []
+    for unit in units:
+        lines = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line)
+        cpus = parse_cpus(lines["AllowedCPUs"])
+        assert nodes[int(lines["AllowedMemoryNodes"])].issuperset(cpus)
+        assert f" --cpus {lines['AllowedCPUs']} --cores {len(cpus)} " in lines["ExecStart"]
+        seen += cpus
+    assert seen
+    assert len(set(seen)) == len(seen)
+    services = yaml.safe_load(files["compose.yaml"])["services"]
+    assert [cpu for s in services.values() for cpu in parse_cpus(s["cpuset"])] == seen
+
+
+def test_a_number_of_cores_in_the_recipe_is_the_number_of_threads() -> None:
+    settings = Settings(mode="throughput", batch=16, instances=3, cores=6)
+    files = simple("onnxruntime", settings)
     assert json.loads(files["runtime.json"])["session_options"]["intra_op_num_threads"] == 6
     script = files["launch.sh"].decode()
     assert "\nbatch=16\n" in script
     assert "\ninstances=3 " in script
     assert "\ncores=6 " in script
     assert "\njson_threads=6 " in script
-
-
-def test_the_onnxruntime_variable_is_written_for_onnxruntime_only() -> None:
-    line = b'export ORT_INTRA_OP_NUM_THREADS="$threads"'
-    assert line in rendered("clx", "onnxruntime", "latency")["launch.sh"]
-    assert line not in rendered("clx", "openvino", "latency")["launch.sh"]
+    deployment = yaml.safe_load(files["kubernetes.yaml"])
+    assert deployment["spec"]["replicas"] == 3
 
 
 @pytest.mark.parametrize(
-    ("mode", "batch", "cores", "message", "hint"),
+    ("version", "there"), [(None, True), ("1.28.3", False), ("1.29", True), ("1.31.1", True)]
+)
+def test_a_variable_is_written_for_the_versions_that_read_it(
+    version: str | None, there: bool
+) -> None:
+    files = simple("onnxruntime", Settings(runtime_version=version))
+    assert (b'export ORT_INTRA_OP_NUM_THREADS="$threads"' in files["launch.sh"]) is there
+    assert (b"\nORT_INTRA_OP_NUM_THREADS=4\n" in files["env"]) is there
+
+
+def test_the_onnxruntime_variable_is_written_for_onnxruntime_only() -> None:
+    told = b"".join(simple("openvino", Settings()).values())
+    assert b"ORT_INTRA_OP_NUM_THREADS" not in told
+
+
+@pytest.mark.parametrize(
+    ("settings", "message", "hint"),
     [
         (
-            "latancy",
-            1,
-            None,
+            Settings(mode="latancy"),
             "launch.mode: there is no mode 'latancy'; known: latency, online, throughput",
             "did you mean 'latency'?",
         ),
-        ("online", 0, None, "launch.batch: must be at least 1, not 0", None),
-        ("online", 1, 0, "launch.cores: must be at least 1, not 0", None),
+        (Settings(batch=0), "launch.batch: must be at least 1, not 0", None),
+        (Settings(cores=0), "launch.cores: must be at least 1, not 0", None),
         (
-            "online",
-            1,
-            29,
+            Settings(cores=29),
             "launch.cores: 29 cores per instance, but a socket of cascadelake has 28",
             "an instance never crosses a NUMA node: use fewer cores and more instances",
+        ),
+        (
+            Settings(topology=sockets(1, 56, 1)),
+            "launch.topology: node 0 has 56 cores, but a socket of cascadelake has 28",
+            "`cores` lists one CPU per physical core; the other hardware threads of the cores are "
+            "`siblings`",
         ),
     ],
 )
 def test_settings_that_no_machine_can_honour_are_refused(
-    mode: str, batch: int, cores: int | None, message: str, hint: str | None
+    settings: Settings, message: str, hint: str | None
 ) -> None:
     with pytest.raises(TargetError) as caught:
-        render_launch(
-            load_target("clx"),
-            load_runtime("openvino"),
-            model_file="model.xml",
-            mode=mode,
-            batch=batch,
-            cores=cores,
-        )
+        simple("openvino", settings)
     assert caught.value.code == "launch-invalid"
     assert caught.value.message == message
     assert caught.value.hint == hint
@@ -160,38 +227,57 @@ def test_settings_that_no_machine_can_honour_are_refused(
 
 def test_an_unknown_launch_rule_asks_for_cores_in_the_recipe() -> None:
     target = load_target("clx")
-    unknown = target.launch.latency_cores.model_copy(update={"value": None})
+    unknown = target.launch.latency_cores.model_copy(update={"value": None, "note": "no source"})
     rules = target.launch.model_copy(update={"latency_cores": unknown})
-    with pytest.raises(TargetError, match="how many cores") as caught:
-        render_launch(
-            target.model_copy(update={"launch": rules}),
-            load_runtime("onnxruntime"),
-            model_file="model.onnx",
-        )
-    assert caught.value.hint == "set launch.cores in the recipe"
     changed = target.model_copy(update={"launch": rules})
-    assert render_launch(
-        changed, load_runtime("onnxruntime"), model_file="model.onnx", cores=2
-    ) == render_launch(target, load_runtime("onnxruntime"), model_file="model.onnx", cores=2)
+    runtime = load_runtime("onnxruntime")
+    with pytest.raises(TargetError, match="how many cores") as caught:
+        render_launch(changed, runtime, EMITTED)
+    assert caught.value.hint == "set launch.cores in the recipe"
+    exact = Settings(cores=2)
+    assert render_launch(changed, runtime, EMITTED, exact) == simple("onnxruntime", exact)
 
 
 def test_a_runtime_without_templates_is_a_bug_of_ours() -> None:
     runtime = load_runtime("onnxruntime").model_copy(update={"id": "other"})
     with pytest.raises(InternalError, match="no launch templates for runtime other"):
-        render_launch(load_target("clx"), runtime, model_file="model.onnx")
+        render_launch(load_target("clx"), runtime, EMITTED)
 
 
-def test_hostile_names_stay_data() -> None:
-    name = "a $(touch pwned) 'b' \"c\".onnx"
-    script = render_launch(load_target("clx"), load_runtime("onnxruntime"), model_file=name)[
-        "launch.sh"
-    ].decode()
-    line = next(line for line in script.splitlines() if line.startswith("model="))
+@pytest.mark.parametrize("name", ["a $(touch pwned) 'b'", "x\ny", "", "../x"])
+def test_names_that_scripts_would_read_otherwise_are_a_bug_of_ours(name: str) -> None:
+    for emitted in (Emitted(name, "model.onnx"), Emitted("digits", name)):
+        with pytest.raises(InternalError, match="not a name for scripts"):
+            render_launch(load_target("clx"), load_runtime("onnxruntime"), emitted)
+
+
+def test_the_environment_file_means_the_same_to_a_shell() -> None:
+    service = Service(folder="/srv/models")
+    text = simple("onnxruntime", Settings(service=service))["env"].decode()
+    stated = [line for line in text.splitlines() if line and not line.startswith("#")]
+    names = [line.split("=")[0] for line in stated]
+    show = "; ".join(f'echo "{name}=${name}"' for name in names)
     done = subprocess.run(
-        ["sh", "-c", f'{line}\nprintf %s "$model"'],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
+        ["sh", "-c", f"{text}\n{show}"], capture_output=True, text=True, check=True, timeout=30
     )
-    assert done.stdout == name
+    assert done.stdout.splitlines() == stated
+    assert stated[0] == "OPTC_MODEL=/srv/models/cascadelake/model.onnx"
+
+
+@pytest.mark.parametrize("case", CASES[:: len(CASES) // 6], ids="/".join)
+def test_advice_names_generation_and_source_of_what_sources_disagree_on(case: Case) -> None:
+    text = rendered(case)["ADVICE.md"].decode()
+    target = load_target(case[-1])
+    for entry in target.advice:
+        line = f"- {entry.topic}: {entry.advice} (for {entry.generation}: {entry.source})"
+        assert line in text
+    for topic in ("hyper-threading", "turbo", "sub-numa"):
+        assert f"\n- {topic}: " in text
+    assert "Nothing here is a requirement" in text
+
+
+def test_throughput_below_the_recommended_size_is_told_with_its_source() -> None:
+    text = rendered(("onnxruntime", "throughput", "sub-numa", "sapphirerapids"))["ADVICE.md"]
+    assert b"at least 20 cores per instance for large batches\n(Intel, Tuning Guide" in text
+    large = rendered(("onnxruntime", "throughput", "two-sockets", "sapphirerapids"))["ADVICE.md"]
+    assert b"at least 20 cores" not in large

@@ -42,7 +42,8 @@ def test_problems_are_also_data() -> None:
     assert problem.to_dict() == {
         "code": "wrong-type",
         "path": "launch",
-        "message": "found a list of 1; expected a mapping with mode, batch, instances, cores",
+        "message": "found a list of 1; expected a mapping with mode, batch, instances, cores, "
+        "topology, runtime_version, allocator, service",
         "file": None,
         "line": 0,
         "column": 0,

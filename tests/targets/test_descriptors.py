@@ -214,7 +214,7 @@ def test_only_the_baseline_saturates_in_int8() -> None:
 
 
 def test_conflicting_advice_names_its_generation_and_source() -> None:
-    said = {}
+    said: dict[str, set[tuple[str, str]]] = {}
     for name in target_names():
         for entry in load_target(name).advice:
             said.setdefault(entry.topic, set()).add((entry.generation, entry.advice))
@@ -298,10 +298,32 @@ def test_numbers_must_be_there_for_hardware_that_is_there(
 
 def test_numbers_for_hardware_that_is_not_there_are_refused() -> None:
     data = load_target("clx").model_dump()
-    data["compute"]["ops_per_cycle"]["bf16_avx512"] = data["compute"]["ops_per_cycle"]["int8_vnni"]
+    data["compute"]["ops_per_cycle"]["bf16_avx512"] = data["compute"]["ops_per_cycle"]["fp32_avx2"]
     with pytest.raises(ValidationError, match="bf16_avx512: the target lacks avx512_bf16"):
         Target.model_validate(data)
     data = load_target("clx").model_dump()
     data["software"][0]["capability"] = "amx"
     with pytest.raises(ValidationError, match="software: the target lacks amx"):
+        Target.model_validate(data)
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "reason"),
+    [
+        ("memory", "peak_gbps", 140.0, "peak_gbps: 140.0 is not 6 channels x 2933 MT/s x 8 bytes"),
+        (
+            "compute",
+            "fp32_avx512",
+            128.0,
+            "ops_per_cycle.fp32_avx512: 128 is more than two 512-bit units can do (64)",
+        ),
+    ],
+)
+def test_numbers_that_contradict_each_other_are_refused(
+    section: str, name: str, value: float, reason: str
+) -> None:
+    data = load_target("clx").model_dump()
+    holder = data["compute"]["ops_per_cycle"] if section == "compute" else data[section]
+    holder[name] = {"value": value, "source": "a document", "confidence": "high"}
+    with pytest.raises(ValidationError, match=re.escape(reason)):
         Target.model_validate(data)

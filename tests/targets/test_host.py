@@ -59,17 +59,86 @@ def test_another_vendor_gets_a_target_and_is_told_that_it_is_not_that_cpu() -> N
         "this CPU: AMD EPYC 9654 96-Core Processor (AuthenticAMD, family 25, model 17, stepping 1)"
     )
     assert lines[-1] == (
-        "cooperlake by flags only: the same instructions run here, but this is not a Cooper Lake "
-        "CPU; its speed, caches and clocks are not those of the descriptor"
+        "cooperlake by flags only: the same instructions run here, but this CPU of AuthenticAMD is "
+        "not Cooper Lake by family, model and stepping; its speed, caches and clocks are not those "
+        "of the descriptor"
     )
 
 
-def test_hidden_flags_of_a_known_model_are_explained_with_the_usual_reasons() -> None:
-    assert detect_host(FIXTURES / "sapphirerapids-without-amx.txt").explain()[-1] == (
-        "family, model and stepping are those of sapphirerapids, but amx_tile, amx_int8, amx_bf16 "
-        "are hidden; usual reasons: amx needs Linux on the machine itself 5.16; amx needs Linux as "
-        "a KVM guest 5.17; a hypervisor that does not pass them on; the BIOS"
-    )
+HIDDEN = (
+    "family, model and stepping are those of sapphirerapids, but amx_tile, amx_int8, amx_bf16 "
+    "are hidden; usual reasons: "
+)
+OTHERS = "; a hypervisor that does not pass them on; the BIOS"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "virtual", "reason"),
+    [
+        (
+            None,
+            True,
+            "amx needs Linux on the machine itself 5.16; amx needs Linux as a KVM guest 5.17",
+        ),
+        (
+            "5.15.0-91-generic",
+            True,
+            "amx needs Linux as a KVM guest 5.17 (5.15.0-91-generic is too old)",
+        ),
+        ("6.8.0", True, "amx needs Linux as a KVM guest 5.17 (6.8.0 is new enough)"),
+        ("5.15.0", False, "amx needs Linux on the machine itself 5.16 (5.15.0 is too old)"),
+        ("5.16", False, "amx needs Linux on the machine itself 5.16 (5.16 is new enough)"),
+    ],
+)
+def test_hidden_flags_of_a_known_model_are_explained_with_the_usual_reasons(
+    kernel: str | None, virtual: bool, reason: str, tmp_path: Path
+) -> None:
+    text = (FIXTURES / "sapphirerapids-without-amx.txt").read_text(encoding="utf-8")
+    file = tmp_path / "cpuinfo"
+    file.write_text(text if virtual else text.replace(" hypervisor", ""), encoding="utf-8")
+    host = detect_host(file, kernel=kernel)
+    assert host.is_virtual is virtual
+    assert HIDDEN + reason + OTHERS in host.explain()
+    assert host.explain()[-1].startswith("a virtual machine") is virtual
+
+
+def test_the_same_flags_are_told_apart_by_family_model_and_stepping() -> None:
+    emerald = detect_host(FIXTURES / "emeraldrapids.txt")
+    assert emerald.explain()[-1] == "emeraldrapids, confirmed by family, model and stepping"
+    assert detect_host(FIXTURES / "sapphirerapids.txt").target is load_target("spr")
+
+
+def test_a_host_as_data_says_what_is_missing_and_why() -> None:
+    data = detect_host(FIXTURES / "cascadelake.txt", kernel="6.1").to_dict()
+    assert data["target"] == "cascadelake"
+    assert data["is_target"] is True
+    assert data["kernel"] == "6.1"
+    assert data["missing"] == {
+        "skylake": [],
+        "cascadelake": [],
+        "cooperlake": ["avx512_bf16"],
+        "icelake": list(ICELAKE_EXTRAS),
+        "sapphirerapids": list(TILE_EXTRAS),
+        "emeraldrapids": list(TILE_EXTRAS),
+    }
+
+
+ICELAKE_EXTRAS = (
+    "avx512ifma",
+    "avx512vbmi",
+    "avx512_vbmi2",
+    "avx512_bitalg",
+    "avx512_vpopcntdq",
+)
+TILE_EXTRAS = (
+    "avx_vnni",
+    *ICELAKE_EXTRAS,
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_int8",
+    "amx_bf16",
+)
 
 
 @pytest.mark.parametrize(

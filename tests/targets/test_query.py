@@ -60,8 +60,8 @@ def test_a_target_without_bf16_names_those_that_have_it() -> None:
         "(CPU flags avx512_bf16, or amx_tile with amx_bf16)"
     )
     assert missing.hint == (
-        "targets with bf16: cooperlake, sapphirerapids, emeraldrapids. To skip the step on the others, "
-        "write `when: bf16`"
+        "targets with bf16: cooperlake, sapphirerapids, emeraldrapids. To skip the step on the "
+        "others, write `when: bf16`"
     )
 
 

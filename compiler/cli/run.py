@@ -1,0 +1,71 @@
+"""`optc run`: run a compiled model on data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from optc.cli.console import JsonOption, say, say_json, warn
+
+
+def run(
+    artifact: Annotated[
+        Path,
+        typer.Argument(help="Folder of one target in a compiled output.", metavar="OUT/TARGET"),
+    ],
+    data: Annotated[
+        Path, typer.Option("--data", "-d", help="An .npz or .npy file, or a folder of data.")
+    ],
+    split: Annotated[
+        str, typer.Option("--split", help="Which split of an .npz file: keys `<split>:<input>`.")
+    ] = "",
+    samples: Annotated[
+        int | None, typer.Option("--samples", min=1, help="Use the first so many samples only.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the outputs to this .npz file.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Threads instead of the emitted number.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Run a compiled model, loaded as its launch config says, and summarize the outputs.
+
+    Example: optc run build/quickstart/cascadelake --data mnist.npz --split test
+    """
+    from optc.frontend.onnx import read_tensor
+    from optc.launch.outputs import Outputs
+    from optc.numerics.data import open_dataset
+    from optc.runtime import open_artifact
+
+    loaded = open_artifact(artifact, threads=threads)
+    for note in loaded.notes:
+        warn(note)
+    inputs = loaded.engine.inputs
+    dataset = open_dataset(data, inputs, split=split, limit=samples, read_value=read_tensor)
+    outputs = Outputs(keep=output is not None)
+    for batch in dataset.batches(loaded.options.batch):
+        outputs.add(batch.trim(loaded.engine.run(batch.feeds)), batch.count)
+    if output is not None:
+        outputs.save(output)
+    facts = {
+        "target": loaded.options.target,
+        "runtime": loaded.options.runtime,
+        "threads": loaded.options.threads,
+        "batch": loaded.options.batch,
+        "samples": dataset.samples,
+        "outputs": {name: figures.to_dict() for name, figures in outputs.figures.items()},
+        "written": str(output) if output else None,
+    }
+    if json:
+        say_json(facts)
+        return
+    head = f"{dataset.samples} sample(s) on {loaded.options.runtime}"
+    say(f"{artifact}: {head}, {loaded.options.threads} thread(s)")
+    for name, figures in outputs.figures.items():
+        say(f"  {name}: {figures}")
+    if output:
+        say(f"written to {output}")

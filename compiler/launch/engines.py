@@ -1,0 +1,193 @@
+"""Opens a model in its runtime with the options of runtime.json, and runs it on numpy arrays."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from optc.errors import CapabilityError, ModelError
+from optc.ir.types import DType, TensorType
+from optc.numerics.evaluate import Session
+from optc.numerics.evaluate import _readable as readable
+from optc.numerics.evaluate import _runtime_errors as runtime_errors
+from optc.numerics.values import native as native_order
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from optc.ir.types import Type
+    from optc.launch.options import LaunchOptions
+    from optc.numerics.values import Array, Feeds, Value
+
+
+class Engine(Protocol):
+    """A model in its runtime."""
+
+    @property
+    def native(self) -> Any:
+        """The object of the runtime: an InferenceSession or a CompiledModel."""
+
+    @property
+    def inputs(self) -> Mapping[str, Type]:
+        """Types of the inputs that a run must be given, by name."""
+
+    def run(self, feeds: Mapping[str, Value]) -> Feeds:
+        """Run the model once.
+
+        Raises:
+            ModelError: ``runtime-failed``.
+        """
+
+
+def open_engine(model: Path, options: LaunchOptions) -> Engine:
+    """Load a model with exactly these options.
+
+    Raises:
+        CapabilityError: ``runtime-missing`` or ``runtime-too-old``.
+        ModelError: ``runtime-cannot-load``: the runtime rejects the model or an option.
+    """
+    try:
+        if options.runtime == "openvino":
+            return _OpenVino(model, options)
+        return _OnnxRuntime(model, options)
+    except ImportError as error:
+        raise CapabilityError(
+            "runtime-missing",
+            f"{options.runtime} is not installed, and the model was compiled for it",
+            hint=f"pip install '{options.runtime}>={options.minimum_version}'",
+        ) from error
+
+
+def _check_version(found: str, options: LaunchOptions) -> None:
+    """Refuse a runtime that is older than what artefacts are made for."""
+    leading = re.match(r"\d+(\.\d+)*", found)
+    numbers = tuple(map(int, leading[0].split("."))) if leading else ()
+    if numbers < tuple(map(int, options.minimum_version.split("."))):
+        raise CapabilityError(
+            "runtime-too-old",
+            f"{options.runtime} {found} is installed; artefacts need {options.minimum_version}",
+            hint=f"pip install '{options.runtime}>={options.minimum_version}'",
+        )
+
+
+class _OnnxRuntime:
+    """ONNX Runtime; values that numpy lacks travel as `Session` knows how."""
+
+    def __init__(self, model: Path, options: LaunchOptions) -> None:
+        import onnxruntime
+
+        _check_version(onnxruntime.__version__, options)
+        session_options = onnxruntime.SessionOptions()
+        enums = (onnxruntime.ExecutionMode, onnxruntime.GraphOptimizationLevel)
+        for name, value in options.session_options.items():
+            known = next((getattr(e, str(value)) for e in enums if hasattr(e, str(value))), value)
+            setattr(session_options, name, known)
+        for name, text in options.session_config.items():
+            session_options.add_session_config_entry(name, text)
+        try:
+            self.native = onnxruntime.InferenceSession(
+                str(model),
+                session_options,
+                providers=list(options.providers),
+                enable_fallback=0,  # the fallback prints
+            )
+        except runtime_errors() as error:
+            raise ModelError(
+                "runtime-cannot-load", f"onnxruntime: {readable(str(error))}", location=str(model)
+            ) from error
+        self._session = Session(self.native)
+
+    @property
+    def inputs(self) -> Mapping[str, Type]:
+        return self._session.inputs
+
+    def run(self, feeds: Mapping[str, Value]) -> Feeds:
+        return self._session.run(feeds)
+
+
+class _OpenVino:
+    """OpenVINO; one request, so runs take turns."""
+
+    def __init__(self, model: Path, options: LaunchOptions) -> None:
+        import openvino
+
+        _check_version(openvino.__version__, options)
+        try:
+            self.native = openvino.Core().compile_model(
+                str(model), options.device, options.properties
+            )
+        except RuntimeError as error:
+            raise ModelError(
+                "runtime-cannot-load", f"openvino: {_reason(error)}", location=str(model)
+            ) from error
+        self._request: Any = None
+        self._tensor = openvino.Tensor
+
+    @property
+    def inputs(self) -> Mapping[str, Type]:
+        return {port.get_any_name(): _type(port) for port in self.native.inputs}
+
+    def run(self, feeds: Mapping[str, Value]) -> Feeds:
+        if self._request is None:
+            self._request = self.native.create_infer_request()
+        if wrong := sorted(set(self.inputs).symmetric_difference(feeds)):
+            names = ", ".join(wrong)
+            raise ModelError("runtime-failed", f"openvino: missing or unknown inputs: {names}")
+        try:
+            for port in self.native.inputs:
+                self._request.set_tensor(port, self._fed(port, feeds[port.get_any_name()]))
+            self._request.infer()
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ModelError("runtime-failed", f"openvino: {_reason(error)}") from error
+        return {
+            port.get_any_name(): _fetched(self._request.get_tensor(port), _type(port))
+            for port in self.native.outputs
+        }
+
+    def _fed(self, port: Any, value: Value) -> Any:
+        """A tensor with a copy of the value; bfloat16 bit by bit, which the binding cannot take."""
+        array = native_order(np.asarray(value, order="C"))
+        type_ = _type(port)
+        if not isinstance(type_, TensorType) or array.dtype != type_.dtype.numpy:
+            raise TypeError(f"{port.get_any_name()} is {type_}, not {array.dtype}")
+        tensor = self._tensor(port.get_element_type(), list(array.shape))
+        if type_.dtype is DType.BF16:
+            tensor.data.view(np.uint16)[...] = array.view(np.uint16)
+        else:
+            tensor.data[...] = array
+        return tensor
+
+
+def _type(port: Any) -> Type:
+    """The type of an input or output; sizes that are not fixed are None."""
+    name = str(port.get_element_type().get_type_name())
+    shape = port.get_partial_shape()
+    dims = None
+    if shape.rank.is_static:
+        dims = tuple(dim.get_length() if dim.is_static else None for dim in shape)
+    return TensorType(_ELEMENTS.get(name, DType.UNDEFINED), dims)
+
+
+# OpenVINO's names of element types: ours, but for these.
+_ELEMENTS = {dtype.value: dtype for dtype in DType} | {
+    "boolean": DType.BOOL,
+    "string": DType.STRING,
+}
+
+
+def _fetched(tensor: Any, type_: Type) -> Array:
+    """A copy of an output: the next run overwrites the tensor."""
+    data = np.array(tensor.data)
+    if isinstance(type_, TensorType) and type_.dtype is DType.BF16:
+        return data.view(np.uint16).view(DType.BF16.numpy)
+    return data
+
+
+def _reason(error: Exception) -> str:
+    """The last line of an OpenVINO message; those before name source files."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    own = [line for line in lines if not line.startswith(("Exception from src", "Check '"))]
+    return readable((own or lines or [type(error).__name__])[-1])

@@ -1,0 +1,107 @@
+"""What a launch folder is rendered from: the emitted model, and the `launch` of the recipe."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from optc.errors import InternalError, TargetError, did_you_mean
+from optc.launch.plan import MODES
+from optc.launch.service import Service
+
+if TYPE_CHECKING:
+    from optc.launch.topology import Topology
+    from optc.targets import Precision, Target
+
+Allocator = Literal["system", "jemalloc", "tcmalloc"]
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """The model that is launched.
+
+    Attributes:
+        name: name of the recipe.
+        model_file: file name of the model in the folder above the launch folder.
+        model_bytes: size of the model and its external data.
+        precisions: precisions that it computes in.
+        precision_hint: OpenVINO's INFERENCE_PRECISION_HINT: what fp32 operations may be computed
+            in. f32 for a model that states its precisions itself.
+    """
+
+    name: str
+    model_file: str
+    model_bytes: int = 0
+    precisions: frozenset[Precision] = frozenset({"fp32"})
+    precision_hint: Literal["f32", "bf16", "f16"] = "f32"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How it is launched.
+
+    Attributes:
+        mode: one of `MODES`.
+        batch: batch size, handed to the command that is started.
+        instances: number of instances; None: as many as the cores of the machine allow.
+        cores: physical cores of each instance, exactly; None: what the mode wants, fewer on a
+            machine that has fewer.
+        topology: the machine; None: any, launch.sh plans when it starts.
+        runtime_version: version of the runtime on the machine; None: every supported one.
+        allocator: what launch.sh loads into the instances.
+        service: how the instances are run as services.
+    """
+
+    mode: str = "latency"
+    batch: int = 1
+    instances: int | None = None
+    cores: int | None = None
+    topology: Topology | None = None
+    runtime_version: str | None = None
+    allocator: Allocator = "system"
+    service: Service = field(default_factory=Service)
+
+
+def check_settings(target: Target, emitted: Emitted, settings: Settings) -> None:
+    """Refuse settings that no machine of this target can honour.
+
+    Raises:
+        TargetError: ``launch-invalid``, naming the key of the recipe.
+    """
+    for name in (emitted.name, emitted.model_file):
+        if not _SAFE.fullmatch(name):
+            raise InternalError("launch-name", f"not a name for scripts and units: {name!r}")
+    if settings.mode not in MODES:
+        raise TargetError(
+            "launch-invalid",
+            f"launch.mode: there is no mode '{settings.mode}'; known: {', '.join(MODES)}",
+            hint=did_you_mean(settings.mode, MODES),
+        )
+    for name in ("batch", "instances", "cores"):
+        number = getattr(settings, name)
+        if number is not None and number < 1:
+            raise TargetError("launch-invalid", f"launch.{name}: must be at least 1, not {number}")
+    _check_cores(target, settings)
+
+
+def _check_cores(target: Target, settings: Settings) -> None:
+    """Refuse more cores than a socket of the target has."""
+    most = target.topology.max_cores_per_socket.value
+    cores = settings.cores
+    if cores is not None and most is not None and cores > most:
+        raise TargetError(
+            "launch-invalid",
+            f"launch.cores: {cores} cores per instance, but a socket of {target.id} has {most}",
+            hint="an instance never crosses a NUMA node: use fewer cores and more instances",
+        )
+    for node in settings.topology.nodes if settings.topology else ():
+        if most is not None and len(node.cores) > most:
+            raise TargetError(
+                "launch-invalid",
+                f"launch.topology: node {node.number} has {len(node.cores)} cores, but a socket "
+                f"of {target.id} has {most}",
+                hint="`cores` lists one CPU per physical core; the other hardware threads of the "
+                "cores are `siblings`",
+            )
