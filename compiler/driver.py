@@ -24,7 +24,6 @@ from optc.prepare import Prepared, TargetPlan, planned_step, prepare
 from optc.recipe import resolve_pipeline
 from optc.results import Artifact, CompileResult, Plan
 from optc.targets import load_runtime, load_target
-from optc.verification import verify_artifact
 from optc.versions import tool_versions
 
 if TYPE_CHECKING:
@@ -251,6 +250,8 @@ class _Compile:
                 path.chmod(_EXECUTABLE)
 
     def _verify(self, item: TargetPlan, graph: Graph, folder: Path) -> Verification:
+        from optc.verification import verify_artifact  # with all that reads data and compares
+
         with self.clock("verify"):
             return verify_artifact(
                 self.recipe,
@@ -318,7 +319,7 @@ class _Compile:
             "model": file_digest(self.recipe.model_path),
             "runtime": self.recipe.runtime,
             "targets": list(self.artifacts),
-            "versions": tool_versions(),
+            "versions": dict(tool_versions()),
         }
 
     def result(self, out: Path) -> CompileResult:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import version
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _LIBRARIES = ("ml_dtypes", "networkx", "numpy", "onnx", "onnxruntime", "pydantic")
 
 
-def tool_versions() -> dict[str, str]:
+@cache
+def tool_versions() -> Mapping[str, str]:
     """Version of optc and of each library whose release may change the output, by name."""
-    return {name: version(name) for name in ("optc", *_LIBRARIES)}
+    return MappingProxyType({name: version(name) for name in ("optc", *_LIBRARIES)})

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from optc.targets.capabilities import CAPABILITIES
 from optc.targets.describe import plain
-from optc.targets.fact import Fact
 from optc.targets.kernels import FORMS, OUTCOMES
 from optc.targets.loading import (
     RUNTIME_NAMES,
@@ -19,8 +18,11 @@ from optc.targets.loading import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from optc.targets.fact import Fact
     from optc.targets.kernels import Choice, Route
     from optc.targets.model import Target
+
+_T = TypeVar("_T")
 
 _INTRODUCTION = """# Targets and runtimes
 
@@ -71,7 +73,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
 
 
-def _cell(fact: Fact[object] | None) -> str:
+def _cell(fact: Fact[_T] | None) -> str:
     """A value, ``unknown`` or nothing."""
     if fact is None:
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -109,7 +110,7 @@ class _OnnxRuntime:
 
 
 class _OpenVino:
-    """OpenVINO; one request, so runs take turns."""
+    """OpenVINO; all runs share one request, so those of several threads take turns."""
 
     def __init__(self, model: Path, options: LaunchOptions) -> None:
         import openvino
@@ -123,7 +124,8 @@ class _OpenVino:
             raise ModelError(
                 "runtime-cannot-load", f"openvino: {_reason(error)}", location=str(model)
             ) from error
-        self._request: Any = None
+        self._request = self.native.create_infer_request()
+        self._turn = threading.Lock()
         self._tensor = openvino.Tensor
 
     @property
@@ -131,21 +133,20 @@ class _OpenVino:
         return {port.get_any_name(): _type(port) for port in self.native.inputs}
 
     def run(self, feeds: Mapping[str, Value]) -> Feeds:
-        if self._request is None:
-            self._request = self.native.create_infer_request()
         if wrong := sorted(set(self.inputs).symmetric_difference(feeds)):
             names = ", ".join(wrong)
             raise ModelError("runtime-failed", f"openvino: missing or unknown inputs: {names}")
-        try:
-            for port in self.native.inputs:
-                self._request.set_tensor(port, self._fed(port, feeds[port.get_any_name()]))
-            self._request.infer()
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise ModelError("runtime-failed", f"openvino: {_reason(error)}") from error
-        return {
-            port.get_any_name(): _fetched(self._request.get_tensor(port), _type(port))
-            for port in self.native.outputs
-        }
+        with self._turn:
+            try:
+                for port in self.native.inputs:
+                    self._request.set_tensor(port, self._fed(port, feeds[port.get_any_name()]))
+                self._request.infer()
+            except (RuntimeError, TypeError, ValueError) as error:
+                raise ModelError("runtime-failed", f"openvino: {_reason(error)}") from error
+            return {
+                port.get_any_name(): _fetched(self._request.get_tensor(port), _type(port))
+                for port in self.native.outputs
+            }
 
     def _fed(self, port: Any, value: Value) -> Any:
         """A tensor with a copy of the value; bfloat16 bit by bit, which the binding cannot take."""

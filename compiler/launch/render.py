@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from optc.errors import InternalError
 from optc.launch.needs import needs_of, tile_flags
-from optc.launch.plan import demand_of, plan_slices, stated_threads
+from optc.launch.plan import stated_threads
 from optc.launch.service import (
     dollar_word,
     host_name,
@@ -27,7 +27,7 @@ from optc.launch.service import (
     systemd_word,
     yaml_word,
 )
-from optc.launch.settings import Settings, check_settings
+from optc.launch.settings import Settings, check_names, slices_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -90,12 +90,11 @@ def render_launch(
             crosses a NUMA node.
     """
     settings = settings or Settings()
-    check_settings(target, emitted, settings)
+    check_names(emitted)
     dialect = _DIALECTS.get(runtime.id)
     if dialect is None:
         raise InternalError("launch-runtime", f"no launch templates for runtime {runtime.id}")
-    demand = demand_of(target, settings.mode, settings.cores, settings.instances)
-    slices = plan_slices(settings.topology, demand) if settings.topology else ()
+    demand, slices = slices_of(target, settings)
     threads = len(slices[0].cpus) if slices else stated_threads(target, settings.mode, demand)
     variables = _variables(runtime, dialect, settings.runtime_version)
     context = {

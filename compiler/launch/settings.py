@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from optc.errors import InternalError, TargetError, did_you_mean
-from optc.launch.plan import MODES
+from optc.launch.plan import MODES, demand_of, plan_slices
 from optc.launch.service import Service
 
 if TYPE_CHECKING:
+    from optc.launch.plan import Demand, Slice
     from optc.launch.topology import Topology
     from optc.targets import Precision, Target
 
@@ -64,15 +65,20 @@ class Settings:
     service: Service = field(default_factory=Service)
 
 
-def check_settings(target: Target, emitted: Emitted, settings: Settings) -> None:
-    """Refuse settings that no machine of this target can honour.
-
-    Raises:
-        TargetError: ``launch-invalid``, naming the key of the recipe.
-    """
+def check_names(emitted: Emitted) -> None:
+    """Refuse names that a script or unit would not read as they are; recipes cannot hold any."""
     for name in (emitted.name, emitted.model_file):
         if not _SAFE.fullmatch(name):
             raise InternalError("launch-name", f"not a name for scripts and units: {name!r}")
+
+
+def slices_of(target: Target, settings: Settings) -> tuple[Demand, tuple[Slice, ...]]:
+    """What an instance wants, and the slices of the declared machine: none without a topology.
+
+    Raises:
+        TargetError: ``launch-invalid``: no machine of this target can honour the settings; or
+            ``launch-does-not-fit``: the declared one cannot.
+    """
     if settings.mode not in MODES:
         raise TargetError(
             "launch-invalid",
@@ -84,6 +90,8 @@ def check_settings(target: Target, emitted: Emitted, settings: Settings) -> None
         if number is not None and number < 1:
             raise TargetError("launch-invalid", f"launch.{name}: must be at least 1, not {number}")
     _check_cores(target, settings)
+    demand = demand_of(target, settings.mode, settings.cores, settings.instances)
+    return demand, plan_slices(settings.topology, demand) if settings.topology else ()
 
 
 def _check_cores(target: Target, settings: Settings) -> None:

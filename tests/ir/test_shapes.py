@@ -20,16 +20,9 @@ if TYPE_CHECKING:
     from optc.ir.types import Dim
 
 
-@pytest.mark.parametrize(
-    ("line", "opset"),
-    [
-        ("y = Unique (x)", 21),
-        ("y = com.microsoft.NobodyKnows (x)", 21),
-        ("y = SequenceConstruct (x)", 21),
-    ],
-)
-def test_nothing_is_said_of_operators_without_a_rule(line: str, opset: int) -> None:
-    assert infer_line("float[N] x", line, "", opset) == []
+@pytest.mark.parametrize("call", ["Unique (x)", "com.microsoft.Foo (x)", "SequenceConstruct (x)"])
+def test_nothing_is_said_of_operators_without_a_rule(call: str) -> None:
+    assert infer_line("float[N] x", f"y = {call}") == []
 
 
 def test_nothing_is_said_of_a_model_local_function_of_a_known_name() -> None:
@@ -62,8 +55,8 @@ BROKEN = [
     "y = Reshape (x)",
     "y = Slice (x)",
     "y = Split <num_outputs = 0> (x)",
-    "y = Einsum <equation = 'ab,c'> (x)".replace("'", '"'),
-    "y = Einsum <equation = 'ab->c'> (x)".replace("'", '"'),
+    'y = Einsum <equation = "ab,c"> (x)',
+    'y = Einsum <equation = "ab->c"> (x)',
     "y = LSTM (x)",
     "y = Resize (x)",
     "y = TopK (x, x)",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +11,8 @@ from optc.targets import load_target
 from optc.targets.loading import MAX_DEPTH, merge
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from optc.targets import Target
 
 CORES = """
@@ -51,7 +52,8 @@ def test_a_fact_is_replaced_as_a_whole_with_its_source(tmp_path: Path) -> None:
     assert fact.note is None
     error = refused(
         tmp_path,
-        "extends: icelake\nid: mine\ntopology: {max_cores_per_socket: {value: 32, confidence: high}}",
+        "extends: icelake\nid: mine\n"
+        "topology: {max_cores_per_socket: {value: 32, confidence: high}}\n",
     )
     assert "a known value needs its source" in error.message
 
@@ -88,7 +90,7 @@ def test_a_chain_that_is_too_long_is_refused(tmp_path: Path) -> None:
     for index in range(MAX_DEPTH + 1):
         base = "icelake" if index == MAX_DEPTH else f"{index + 1}.yaml"
         (tmp_path / f"{index}.yaml").write_text(f"extends: {base}\nid: t{index}\n")
-    with pytest.raises(TargetError, match="extends: a circle"):
+    with pytest.raises(TargetError, match="extends: a chain of more than 8 files"):
         load_target(tmp_path / "0.yaml")
     assert load_target(tmp_path / "1.yaml").id == "t1"
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from optc.ir.ops import OPS
-from optc.targets import load_runtime, load_target, runtime_names, target_names
+from optc.targets import Precision, load_runtime, load_target, runtime_names, target_names
 from optc.targets.kernels import FORMS, OUTCOMES, Choice, KernelTable, Route
 from optc.targets.loading import shipped_kernels
 
@@ -36,7 +36,8 @@ def test_every_route_states_evidence_and_what_is_not_native_says_why(name: str) 
 def test_tables_agree_with_the_precisions_that_the_runtime_computes(name: str) -> None:
     runtime, table = load_runtime(name), shipped_kernels(name)
     heavy = {"Conv", "MatMul", "Gemm", "*"}
-    for precision, element in (("fp32", "f32"), ("bf16", "bf16"), ("fp16", "f16")):
+    elements: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+    for precision, element in elements.items():
         native = any(
             choice.outcome == "native"
             for route in table.routes

@@ -25,6 +25,7 @@ from helpers.one_op import SPECS, ZeroPoint, build, sandwich
 from optc.targets import detect_host, load_runtime
 from optc.targets.capabilities import TABLE, capabilities_of
 from optc.targets.fact import version_key
+from optc.targets.host import CPUINFO
 from optc.targets.loading import shipped_extensions, shipped_kernels
 
 if TYPE_CHECKING:
@@ -151,16 +152,23 @@ def test_the_plugin_makes_of_it_what_the_route_says(level: str, index: int, audi
         pytest.skip(f"openvino {version} is older than what is described")
     if not route.holds_for(version):
         pytest.skip(f"the route does not speak about openvino {version}")
-    if is_sandwiched(route, op):
-        check_vector(choice, found["layers"])
-    else:
-        check_layers(route, choice, found["layers"])
-        check_onednn(choice, found["onednn"])
+    try:
+        if is_sandwiched(route, op):
+            check_vector(choice, found["layers"])
+        else:
+            check_layers(route, choice, found["layers"])
+            check_onednn(choice, found["onednn"])
+    except AssertionError as error:
+        if choice.confidence is None or choice.confidence == "high":
+            raise
+        pytest.xfail(f"never run on such a CPU before; correct the table: {error}")
 
 
 def capabilities_at(level: str) -> set[str]:
     """What an instruction set leaves of this CPU; skips the test when the CPU has less."""
-    host = set(capabilities_of(detect_host().flags))
+    host = set(capabilities_of(detect_host().flags)) if CPUINFO.exists() else set()
+    if "avx2" not in host:
+        pytest.skip("the table is about x86-64 CPUs with AVX2")
     if level != "DEFAULT" and not LEVELS[level] <= host:
         pytest.skip(f"the CPU has no {', '.join(sorted(LEVELS[level] - host))}")
     return LEVELS[level] & host
