@@ -21,6 +21,7 @@ from pathlib import Path
 
 import onnx
 from generate import transformer
+
 from models import fetch
 
 RECIPE = """\

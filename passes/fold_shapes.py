@@ -300,14 +300,14 @@ class _Folder:
 
 
 def _computed(site: Site, index: int) -> tuple[Item, ...] | _Outcome:
-    """The elements of an operand that is computed; False when it is left out or a constant."""
+    """The elements of an operand that is computed, and symbolic in part; False when it is not."""
     value = site.value(index)
     if value is None or constant_tensor(value) is not None:
         return False
     part = site.partial(index)
     if part is None or not part.dtype.is_integer or part.array.ndim != 1:
-        return f"{value.name} is not computed from shapes"
-    return part.items
+        return f"nothing is known of {value.name}"
+    return False if part.is_known else part.items
 
 
 def _own_shape(site: Site) -> Shape | None:

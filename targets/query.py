@@ -70,13 +70,11 @@ def missing_capability(
 def target_lacks(capability: str, target: Target) -> MissingCapability:
     """Why the CPU does not have a capability, and which targets do."""
     entry = TABLE[capability]
-    owners = ", ".join(targets_with(capability)) or "no target"
     return MissingCapability(
         capability,
         "target",
         f"{target.id} lacks {capability}: {entry.description} (CPU flags {entry.wanted()})",
-        f"targets with {capability}: {owners}. To skip the step on the others, "
-        f"write `when: {capability}`",
+        f"{_owners(capability)}. To skip the step on the others, write `when: {capability}`",
     )
 
 
@@ -88,10 +86,16 @@ def _runtime_lacks(capability: str, runtime: Runtime) -> MissingCapability:
         support = runtime.precisions[precision]
         evidence.append(f"{precision}: {support.computes.note or support.computes.source}")
         lines.append(str(support.instead))
-    owners = ", ".join(runtimes_with(capability)) or "none"
     return MissingCapability(
         capability,
         "runtime",
         f"{runtime.id} does not use {capability} ({'; '.join(evidence)})",
-        f"runtimes that use {capability}: {owners}. Or: {'; '.join(lines)}",
+        f"{_owners(capability)}. Or: {'; '.join(lines)}",
     )
+
+
+def _owners(capability: str) -> str:
+    """Who has a capability: it takes a target and a runtime."""
+    targets = ", ".join(targets_with(capability)) or "none"
+    runtimes = ", ".join(runtimes_with(capability)) or "none"
+    return f"targets with {capability}: {targets}; runtimes that use it: {runtimes}"

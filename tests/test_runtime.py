@@ -539,3 +539,20 @@ def test_importing_the_loader_imports_no_runtime() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout == "[]\n"
+
+
+def test_run_fills_inputs_that_the_data_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = '<ir_version: 10, opset_import: ["" : 21]> g (float[N, 2] x, float[1, 2] h) '
+    model = onnx.parser.parse_model(text + "=> (float[N, 2] y) { y = Add(x, h) }")
+    onnx.save(model, tmp_path / "a.onnx")
+    folder = compiled(tmp_path, tmp_path / "a.onnx") / "cascadelake"
+    np.savez(tmp_path / "x.npz", x=np.ones((3, 2), np.float32))
+    words = ["run", str(folder), "--data", str(tmp_path / "x.npz")]
+    assert main(words) == 1
+    assert "there is no data for input 'h'" in capsys.readouterr().err
+    assert main([*words, "--fill", "h=2.5"]) == 0
+    assert "y: float32[1, 2] min 3.5, max 3.5" in capsys.readouterr().out
+    assert main([*words, "--fill", "h"]) == 2
+    assert "'h' is not INPUT=NUMBER" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Write the documents that follow from the code; with --check, only tell whether they are current.
 
-docs/passes.md, docs/recipe.md, docs/cli.md, docs/errors.md, recipes/schema.json
+docs/passes.md, docs/recipe.md, docs/cli.md, docs/errors.md, docs/targets.md,
+recipes/schema.json
 """
 
 import ast
@@ -189,6 +190,13 @@ def _schema() -> dict:
     return json_schema()
 
 
+def targets() -> str:
+    """Every CPU and runtime with its numbers and their sources."""
+    from optc.targets.markdown import render_markdown
+
+    return NOTE + render_markdown()
+
+
 def schema() -> str:
     """The JSON schema of recipes."""
     return json.dumps(_schema(), indent=1, ensure_ascii=False) + "\n"
@@ -199,6 +207,7 @@ DOCUMENTS = {
     "docs/recipe.md": recipe,
     "docs/cli.md": cli,
     "docs/errors.md": errors,
+    "docs/targets.md": targets,
     "recipes/schema.json": schema,
 }
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from optc.cli.console import JsonOption, say, say_json, warn
+
+if TYPE_CHECKING:
+    from optc.numerics.inputs import InputHints
 
 
 def run(
@@ -23,6 +26,12 @@ def run(
     ] = "",
     samples: Annotated[
         int | None, typer.Option("--samples", min=1, help="Use the first so many samples only.")
+    ] = None,
+    fill: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fill", metavar="INPUT=NUMBER", help="Fill an input that the data lacks, e.g. h=0."
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the outputs to this .npz file.")
@@ -44,8 +53,14 @@ def run(
     loaded = open_artifact(artifact, threads=threads)
     for note in loaded.notes:
         warn(note)
-    inputs = loaded.engine.inputs
-    dataset = open_dataset(data, inputs, split=split, limit=samples, read_value=read_tensor)
+    dataset = open_dataset(
+        data,
+        loaded.engine.inputs,
+        split=split,
+        limit=samples,
+        hints=_hints(fill or []),
+        read_value=read_tensor,
+    )
     outputs = Outputs(keep=output is not None)
     for batch in dataset.batches(loaded.options.batch):
         outputs.add(batch.trim(loaded.engine.run(batch.feeds)), batch.count)
@@ -69,3 +84,19 @@ def run(
         say(f"  {name}: {figures}")
     if output:
         say(f"written to {output}")
+
+
+def _hints(fills: list[str]) -> InputHints:
+    """Inputs with one number everywhere, such as states that start at zero."""
+    from optc.numerics.inputs import InputHints
+
+    ranges = {}
+    for text in fills:
+        name, _, number = text.rpartition("=")
+        try:
+            ranges[name] = (float(number), float(number))
+        except ValueError:
+            name = ""
+        if not name:
+            raise typer.BadParameter(f"'{text}' is not INPUT=NUMBER", param_hint="--fill")
+    return InputHints(ranges=ranges)

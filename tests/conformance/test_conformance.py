@@ -17,7 +17,6 @@ import yaml
 
 from conformance.cases import all_cases
 from conformance.runner import Outcome, run_case
-
 from optc.recipe import resolve_pipeline
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Graphs before and after a pipeline, as text that a reviewer can read.
 
-A case is a folder: `before.txt` in ONNX's textual form, `recipe.yaml` with the pipeline, `after.txt`
-in canonical text. `pytest --update-golden` writes what is new; a review accepts it.
+A case is a folder: `before.txt` in ONNX's textual form, `recipe.yaml` with the pipeline,
+`after.txt` in canonical text. `pytest --update-golden` writes what is new; a review accepts it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from optc.ir import DType, Graph, Tensor, TensorType
 from optc.rewrite.driver import to_attr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from optc.ir import Value
 
@@ -34,7 +34,7 @@ class Sampler:
         self.constants: dict[tuple[int, ...], list[Value]] = {}
         self.count = 0
 
-    def pick(self, items: list[Any]) -> Any:
+    def pick(self, items: Sequence[Any]) -> Any:
         return self.draw(st.sampled_from(items))
 
     def flag(self) -> bool:
@@ -52,7 +52,8 @@ class Sampler:
     def constant(self, shape: tuple[int, ...], *, positive: bool = False) -> Value:
         known = self.constants.setdefault(shape, [])
         if known and self.flag():
-            return self.pick(known)
+            found: Value = self.pick(known)
+            return found
         array = self.rng.uniform(0.5, 1.5, shape).astype(np.float32)
         if not positive and self.flag():
             array = -array
@@ -67,7 +68,7 @@ class Sampler:
     def add(
         self,
         op_type: str,
-        operands: list[Value | None],
+        operands: Sequence[Value | None],
         shape: tuple[int, ...],
         dtype: DType = DType.F32,
         **attributes: Any,

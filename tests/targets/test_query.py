@@ -60,8 +60,8 @@ def test_a_target_without_bf16_names_those_that_have_it() -> None:
         "(CPU flags avx512_bf16, or amx_tile with amx_bf16)"
     )
     assert missing.hint == (
-        "targets with bf16: cooperlake, sapphirerapids, emeraldrapids. To skip the step on the "
-        "others, write `when: bf16`"
+        "targets with bf16: cooperlake, sapphirerapids, emeraldrapids; runtimes that use it: "
+        "openvino. To skip the step on the others, write `when: bf16`"
     )
 
 
@@ -74,8 +74,8 @@ def test_a_runtime_without_bf16_names_the_evidence_and_the_way_out() -> None:
         "so a bf16 MatMul or Conv fails to load)"
     )
     assert missing.hint == (
-        "runtimes that use bf16: openvino. "
-        "Or: keep fp32 or quantize to int8, or choose `runtime: openvino`"
+        "targets with bf16: cooperlake, sapphirerapids, emeraldrapids; runtimes that use it: "
+        "openvino. Or: keep fp32 or quantize to int8, or choose `runtime: openvino`"
     )
 
 
