@@ -21,7 +21,7 @@ import pytest
 import optc
 import optc.runtime
 from optc.cli import main
-from optc.errors import CapabilityError, DataError, ModelError, TargetError
+from optc.errors import CapabilityError, DataError, ModelError, OutputError, TargetError
 from optc.ir.types import DType, TensorType
 from optc.launch.engines import open_engine
 from optc.launch.options import LaunchOptions, read_options
@@ -480,6 +480,8 @@ def test_results_that_cannot_be_one_array_are_refused(tmp_path: Path) -> None:
     assert caught.value.code == "output-ragged"
     with pytest.raises(DataError, match="is no tensor"):
         ragged.add({"list": [np.zeros(1)]}, 1)
+    with pytest.raises(OutputError, match="cannot write: No such file"):
+        Outputs().save(tmp_path / "nowhere/o.npz")
     text = Outputs()
     text.add({"s": np.array(["a"], object), "list": [np.zeros(1)]}, 1)
     assert text.figures["s"].to_dict()["mean"] is None

@@ -1,0 +1,88 @@
+"""What target or runtime cannot honour is an error that names what is missing and who has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import pytest
+
+import optc
+from optc import passes
+from optc.errors import CapabilityError, ModelError, TargetError
+from optc.passes.base import Pass, PassContext, PassResult
+from optc.prepare import prepare
+
+if TYPE_CHECKING:
+    from optc.ir import Graph
+
+MODEL = Path(__file__).resolve().parents[1] / "recipes" / "quickstart" / "mnist_mobilenet.onnx"
+
+
+class NeedsBf16(Pass):
+    """Stands for a pass that computes in bfloat16."""
+
+    name: ClassVar[str] = "needs-bf16"
+    requires: ClassVar[tuple[str, ...]] = ("bf16",)
+
+    def apply(self, graph: Graph, context: PassContext) -> PassResult:
+        return PassResult(changed=False)
+
+
+@pytest.fixture
+def recipe(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    monkeypatch.setattr(passes, "ALL_PASSES", (*passes.ALL_PASSES, NeedsBf16))
+    return {
+        "schema_version": 1,
+        "model": str(MODEL),
+        "targets": ["cascadelake"],
+        "runtime": "openvino",
+        "pipeline": ["needs-bf16"],
+    }
+
+
+def test_a_target_without_the_capability(recipe: dict[str, object]) -> None:
+    with pytest.raises(CapabilityError) as caught:
+        prepare(recipe)
+    text = str(caught.value)
+    assert "step 'needs-bf16' cannot run: cascadelake lacks bf16" in text
+    assert "cooperlake, sapphirerapids, emeraldrapids" in text
+    assert "`when: bf16`" in text
+
+
+def test_a_runtime_that_does_not_use_the_capability(recipe: dict[str, object]) -> None:
+    with pytest.raises(CapabilityError) as caught:
+        prepare({**recipe, "targets": ["spr"], "runtime": "onnxruntime"})
+    text = str(caught.value)
+    assert "onnxruntime does not use bf16" in text
+    assert "openvino" in text
+
+
+def test_a_guarded_step_is_skipped_with_the_reason(recipe: dict[str, object]) -> None:
+    guarded = {
+        **recipe,
+        "pipeline": [{"needs-bf16": {}, "when": "bf16"}],
+        "targets": ["clx", "spr"],
+    }
+    skipped, ready = (plan.steps[0] for plan in prepare(guarded).plans)
+    assert skipped.run is None
+    assert skipped.skipped == "when: bf16, which cascadelake with openvino does not have"
+    assert ready.run is not None
+
+
+def test_emit_opset_is_a_pass_at_the_end(recipe: dict[str, object]) -> None:
+    (plan,) = prepare({**recipe, "pipeline": [], "emit": {"opset": 20}}).plans
+    assert [step.name for step in plan.steps] == ["upgrade-opset"]
+
+
+def test_targets_given_in_the_call_replace_those_of_the_recipe(recipe: dict[str, object]) -> None:
+    prepared = prepare({**recipe, "pipeline": []}, targets=["SPR", "icelake", "spr"])
+    assert [plan.target.id for plan in prepared.plans] == ["sapphirerapids", "icelake"]
+    with pytest.raises(TargetError, match="there is no target 'sprr'"):
+        prepare({**recipe, "pipeline": []}, targets=["sprr"])
+
+
+def test_a_missing_model_is_found_before_any_work(recipe: dict[str, object]) -> None:
+    with pytest.raises(ModelError) as caught:
+        optc.plan({**recipe, "pipeline": [], "model": "no/such.onnx"})
+    assert caught.value.code == "model-missing"
