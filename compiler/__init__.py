@@ -58,6 +58,7 @@ _HOME = {
     "optc.recipe": ("Recipe", "load_recipe"),
     "optc.targets": ("Target", "load_target"),
 }
+_MODULES = ("errors", "runtime")
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
@@ -89,6 +90,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return importlib.import_module(f"optc.{name}")
     module = _MODULE_OF.get(name)
     if module is None:
         raise AttributeError(f"module 'optc' has no attribute {name!r}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from optc.errors import InternalError, ModelError
 from optc.ir.text import print_graph
 from optc.ir.verify import Verified, Violation, verify
-from optc.rewrite.trace import StepRecord
+from optc.rewrite.trace import Refusal, StepRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from optc.ir import Graph
     from optc.passes.base import Pass, PassContext
-    from optc.rewrite.trace import Refusal
 
 
 class Progress(Protocol):
@@ -48,7 +47,8 @@ class PassRun:
 
     Attributes:
         graph: the graph after the last step.
-        steps: one record per step, in order.
+        steps: one record per step, in order; before them one named ``read`` when the model's
+            recorded types were stale.
     """
 
     graph: Graph
@@ -84,13 +84,7 @@ def run_pipeline(
     """
     graph = source()
     known = Verified()
-    if problems := verify(graph, known):
-        raise ModelError(
-            "model-invalid",
-            f"the model is not valid ONNX: {problems[0]}",
-            hint=f"and {len(problems) - 1} more" if len(problems) > 1 else None,
-        )
-    records: list[StepRecord] = []
+    records = _sound(graph, known)
     for index, step in enumerate(steps):
         if progress is not None:
             progress(step.name, index, len(steps))
@@ -109,6 +103,32 @@ def run_pipeline(
     if progress is not None:
         progress("passes", len(steps), len(steps))
     return PassRun(graph, tuple(records))
+
+
+def _sound(graph: Graph, known: Verified) -> list[StepRecord]:
+    """Check what was read. Recorded types that contradict the operations are stale: drop them.
+
+    Returns:
+        A record of what was dropped, where anything was.
+
+    Raises:
+        ModelError: the model is not valid for another reason.
+    """
+    stale = verify(graph, known)
+    if not stale:
+        return []
+    for nested in graph.walk():
+        for value in (v for node in nested.nodes() for v in node.outputs if v is not None):
+            nested.set_type(value, None)
+    if problems := verify(graph, known):
+        raise ModelError(
+            "model-invalid",
+            f"the model is not valid ONNX: {problems[0]}",
+            hint=f"and {len(problems) - 1} more" if len(problems) > 1 else None,
+        )
+    refusals = tuple(Refusal("recorded-type", item.where, item.what) for item in stale)
+    size = count_nodes(graph)
+    return [StepRecord("read", True, {}, refusals, size, size)]
 
 
 def _run_step(graph: Graph, name: str, step: Pass, context: PassContext) -> StepRecord:

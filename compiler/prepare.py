@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from optc.errors import CapabilityError, ModelError
+from optc.launch.settings import slices_of
 from optc.passes import UpgradeOpset
 from optc.passes.base import PassContext
 from optc.pipeline import PlannedStep
@@ -100,6 +101,7 @@ def _target_plan(recipe: Recipe, target: Target, runtime: Runtime) -> TargetPlan
     if recipe.emit.opset is not None:
         options = UpgradeOpset.Options(to=recipe.emit.opset)
         steps.append(PlannedStep(UpgradeOpset.name, UpgradeOpset(options)))
+    slices_of(target, recipe.launch.settings)  # a launch that does not fit fails before any work
     return TargetPlan(target, runtime, tuple(steps))
 
 

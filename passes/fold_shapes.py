@@ -81,10 +81,10 @@ class FoldShapes(Pass):
         for inner in tuple(graph.walk()):
             folder = _Folder(inner, known, at_least_one, trace)
             order = inner.ordered()
-            folder.merge(order)
             for node in reversed(order):
                 if node in inner:
                     folder.fold(node)
+            folder.merge(order)
         return PassResult(bool(trace.counts), trace.counts, trace.refusals)
 
 

@@ -120,13 +120,13 @@ def _hidden(graph: Graph, *, trusting: bool) -> Iterator[set[Type]]:
         for inner, value, _ in hidden:
             inner.set_type(value, None)
         for node, _ in declared:
-            node.declared = None
+            graph.set_declared(node, None)
         yield visible
     finally:
         for inner, value, type_ in hidden:
             inner.set_type(value, type_)
         for node, old in declared:
-            node.declared = old
+            graph.set_declared(node, old)
 
 
 def _is_inferable(graph: Graph, node: Node) -> bool:
@@ -330,8 +330,7 @@ def _declare_outputs(graph: Graph, refusals: list[Refusal]) -> int:
         for node in inner.outputs:
             value = inner.operand(node, 0)
             type_ = _declared(node, value, symbols, refusals)
-            changed += type_ != node.declared
-            node.declared = type_
+            changed += inner.set_declared(node, type_)
     return changed
 
 

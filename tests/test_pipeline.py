@@ -11,6 +11,7 @@ from optc.errors import InternalError, ModelError
 from optc.ir import DType, TensorType
 from optc.passes.base import Pass, PassContext, PassResult
 from optc.pipeline import PlannedStep, run_pipeline
+from optc.rewrite.driver import to_attr
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,12 +81,22 @@ def test_a_pass_that_hides_a_change_is_named() -> None:
         run(Silent())
 
 
+def test_stale_recorded_types_are_dropped_and_reported() -> None:
+    graph = graph_from_text(TEXT)
+    graph.set_type(graph.value("a"), TensorType(DType.F32, (3,)))
+    run = run_pipeline(lambda: graph, planned(Honest()), PassContext())
+    assert [step.name for step in run.steps] == ["read", "honest"]
+    assert [refusal.rule for refusal in run.steps[0].refusals] == ["recorded-type"] * 2
+    assert run.graph.value("a").type is None
+
+
 def test_a_model_that_is_not_sound_is_the_users_matter() -> None:
     graph = graph_from_text(TEXT)
-    graph.set_type(graph.value("a"), TensorType(DType.I64, (2,)))
+    graph.set_attributes(graph.value("a").node, {"alpha": to_attr(1.0)})
     with pytest.raises(ModelError) as caught:
         run_pipeline(lambda: graph, planned(Honest()), PassContext())
     assert caught.value.code == "model-invalid"
+    assert "alpha" in caught.value.message
 
 
 def test_dumps_are_numbered_by_step(tmp_path: Path) -> None:

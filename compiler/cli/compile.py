@@ -108,6 +108,8 @@ def _show_steps(steps: tuple[StepRecord, ...]) -> None:
     for step in steps:
         if step.skipped:
             say(f"  {step.name:<20} skipped: {step.skipped}")
+        elif step.name == "read":
+            say(f"  stale recorded types dropped: {len(step.refusals)}")
         elif step.counts:
             done = ", ".join(f"{rule} {count}" for rule, count in sorted(step.counts.items()))
             say(f"  {step.name:<20} {step.nodes_before:>5} → {step.nodes_after:<5} {done}")

@@ -10,6 +10,8 @@ import typer
 from optc.cli.console import JsonOption, say, say_json, warn
 
 if TYPE_CHECKING:
+    from optc.launch.options import LaunchOptions
+    from optc.launch.outputs import Outputs
     from optc.numerics.inputs import InputHints
 
 
@@ -66,20 +68,30 @@ def run(
         outputs.add(batch.trim(loaded.engine.run(batch.feeds)), batch.count)
     if output is not None:
         outputs.save(output)
-    facts = {
-        "target": loaded.options.target,
-        "runtime": loaded.options.runtime,
-        "threads": loaded.options.threads,
-        "batch": loaded.options.batch,
-        "samples": dataset.samples,
+    if json:
+        say_json(_facts(loaded.options, dataset.samples, outputs, output))
+    else:
+        _show(artifact, loaded.options, dataset.samples, outputs, output)
+
+
+def _facts(
+    options: LaunchOptions, samples: int, outputs: Outputs, output: Path | None
+) -> dict[str, object]:
+    return {
+        "target": options.target,
+        "runtime": options.runtime,
+        "threads": options.threads,
+        "batch": options.batch,
+        "samples": samples,
         "outputs": {name: figures.to_dict() for name, figures in outputs.figures.items()},
         "written": str(output) if output else None,
     }
-    if json:
-        say_json(facts)
-        return
-    head = f"{dataset.samples} sample(s) on {loaded.options.runtime}"
-    say(f"{artifact}: {head}, {loaded.options.threads} thread(s)")
+
+
+def _show(
+    artifact: Path, options: LaunchOptions, samples: int, outputs: Outputs, output: Path | None
+) -> None:
+    say(f"{artifact}: {samples} sample(s) on {options.runtime}, {options.threads} thread(s)")
     for name, figures in outputs.figures.items():
         say(f"  {name}: {figures}")
     if output:

@@ -108,7 +108,7 @@ def _substitute(graph: Graph, sizes: Mapping[str, Dim]) -> None:
                 if value is not None:
                     inner.set_type(value, _substituted(value.type, sizes))
         for node in inner.outputs:
-            node.declared = _substituted(node.declared, sizes)
+            inner.set_declared(node, _substituted(node.declared, sizes))
 
 
 def _substituted(type_: Type | None, sizes: Mapping[str, Dim]) -> Type | None:

@@ -240,6 +240,13 @@ class Graph(GraphReading):
         value.type = type
         return True
 
+    def set_declared(self, output: Node, type: Type | None) -> bool:
+        """Declare the type of a graph output. Returns whether that is news."""
+        if output.declared == type:
+            return False
+        output.declared = type
+        return True
+
     def set_attributes(self, node: Node, attributes: Mapping[str, Attr]) -> None:
         """Replace all attributes of an operation."""
         node.attributes = dict(attributes)

@@ -165,6 +165,9 @@ def pool(site: Site) -> Shapes:
     window = None if kernel is None else windows(site, kernel)
     if window is None:
         return None
+    if window.auto_pad.startswith("SAME") and set(window.dilations) != {1}:
+        # onnxruntime leaves the dilation out of the padding, the specification does not.
+        return [(*shape[:2], *(None,) * rank)] * len(site.node.outputs)
     ceil = bool(site.integer("ceil_mode"))
     slid = (_slid(size, window, axis, ceil=ceil) for axis, size in enumerate(shape[2:]))
     result = (*shape[:2], *slid)

@@ -10,9 +10,7 @@ import numpy as np
 
 from optc.errors import CapabilityError, ModelError
 from optc.ir.types import DType, TensorType
-from optc.numerics.evaluate import Session
-from optc.numerics.evaluate import _readable as readable
-from optc.numerics.evaluate import _runtime_errors as runtime_errors
+from optc.numerics.evaluate import Session, readable, runtime_errors
 from optc.numerics.values import native as native_order
 
 if TYPE_CHECKING:

@@ -92,8 +92,8 @@ class Session:
         names = list(self.outputs if outputs is None else outputs)
         try:
             return self._run(feeds, names)
-        except _runtime_errors() as error:
-            raise ModelError("runtime-failed", f"onnxruntime: {_readable(str(error))}") from error
+        except runtime_errors() as error:
+            raise ModelError("runtime-failed", f"onnxruntime: {readable(str(error))}") from error
 
     def _run(self, feeds: Mapping[str, Value], names: list[str]) -> Feeds:
         from onnxruntime import RunOptions
@@ -159,8 +159,8 @@ def open_session(
             enable_fallback=0,  # the fallback prints
             read_config_from_model=0,
         )
-    except _runtime_errors() as error:
-        reason = _readable(str(error))
+    except runtime_errors() as error:
+        reason = readable(str(error))
         raise ModelError(
             "runtime-cannot-load",
             f"onnxruntime: {reason}",
@@ -183,7 +183,7 @@ def reference_run(model: bytes | Path, feeds: Mapping[str, Value]) -> Feeds:
             evaluator = ReferenceEvaluator(str(model) if isinstance(model, Path) else model)
             results = evaluator.run(None, dict(feeds))
     except _REFERENCE_ERRORS as error:
-        reason = _readable(str(error)) or type(error).__name__
+        reason = readable(str(error)) or type(error).__name__
         raise ModelError("reference-failed", f"the reference evaluator fails: {reason}") from error
     return dict(zip(evaluator.output_names, map(_array, results), strict=True))
 
@@ -346,7 +346,8 @@ def failing_node(error: str | BaseException) -> str | None:
     return None
 
 
-def _runtime_errors() -> tuple[type[Exception], ...]:
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises for a model or inputs that it does not take."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = [e for e in vars(state).values() if isinstance(e, type) and issubclass(e, Exception)]
@@ -354,7 +355,7 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
     return (*own, RuntimeError, TypeError, ValueError)
 
 
-def _readable(text: str) -> str:
+def readable(text: str) -> str:
     """The message on one line, without status code, source places and function signatures."""
     text = _SOURCE_PLACE.sub("", _STATUS_PREFIX.sub("", text))
     line = " ".join(text.split())

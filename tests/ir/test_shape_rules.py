@@ -64,6 +64,10 @@ RULES: dict[str, tuple[str, str, str, int, list[Shape | None]]] = {
         "y = MaxPool <kernel_shape = [2, 2], strides = [2, 2], pads = [1, 1, 1, 1], ceil_mode "
         "= 1> (x)", "", 21, [("N", "C", None, None)],
     ),
+    "MaxPool, same, dilated": (
+        X, 'y = MaxPool <kernel_shape = [2, 2], dilations = [2, 1], auto_pad = "SAME_UPPER"> (x)',
+        "", 21, [("N", "C", None, None)],
+    ),
     "GlobalAveragePool": (X, "y = GlobalAveragePool (x)", "", 21, [("N", "C", 1, 1)]),
     "RoiAlign": (
         X + ", float[R,4] r, int64[R] b",
