@@ -9,7 +9,8 @@ Linear operations are Conv and ConvTranspose of any rank, grouped too, Gemm and 
 of a constant as bias, if there is one). Constants are one value, or one per channel, in any shape
 that broadcasts so. A Conv or Gemm without bias gets one; an Add after a MatMul is its bias and
 stays. Backward, a shift needs a Conv that does not pad; `optc.passes.weights` has the algebra.
-Division by a constant is multiplication by its reciprocal, taken in float64.
+Division by a constant is multiplication by its reciprocal, taken in float64. Where a product on the
+way overflows in the source, the folded one may stay finite.
 Source: ONNX operators Mul-14, Add-14, Sub-14, Div-14.
 """
 

@@ -72,7 +72,8 @@ class TransposeReshape(Rule):
     """A Reshape does not see a transpose that moves only dimensions of size 1.
 
     Refuses: a transpose that moves elements, or dimensions that are not known to be 1; a shape
-    that is not constant; a 0 in the shape (copy the dimension) where that dimension is not known.
+    that is not constant; a 0 in the shape (copy the dimension) where that dimension is not known,
+    or is 0, which can only be written as a copy.
     """
 
     def pattern(self, op: Any, x: Pattern, shape: Pattern) -> Pattern:
@@ -91,7 +92,7 @@ class TransposeReshape(Rule):
         if match.tensor("shape") is None:
             return match.refuse(f"the new shape {match.value('shape').name} is not constant")
         if self._new_shape(match) is None:
-            return match.refuse("the new shape copies a dimension that is not a number")
+            return match.refuse("the new shape copies a dimension that is not a positive number")
         return None
 
     def rewrite(self, match: Match, build: Builder) -> Value:
@@ -114,7 +115,7 @@ class TransposeReshape(Rule):
         if len(target) > len(perm) and 0 in target[len(perm) :]:
             return None  # not a valid Reshape
         dims = [shape[perm[i]] if dim == 0 else dim for i, dim in enumerate(target)]
-        numbers = [dim for dim in dims if isinstance(dim, int)]
+        numbers = [dim for dim in dims if isinstance(dim, int) and dim != 0]
         return numbers if len(numbers) == len(dims) else None
 
 

@@ -254,7 +254,17 @@ REFUSALS = {
            y = Reshape (a, s)
         }
         """,
-        "y: the new shape copies a dimension that is not a number",
+        "y: the new shape copies a dimension that is not a positive number",
+    ),
+    "a copied dimension is zero": (
+        """
+        g (float[0,1,3] x) => (float[1,0,1,3] y) <int64[4] s = {0, 0, 1, 3}>
+        {
+           a = Transpose <perm = [1, 0, 2]> (x)
+           y = Reshape (a, s)
+        }
+        """,
+        "y: the new shape copies a dimension that is not a positive number",
     ),
     "nothing is known before a reshape": (
         "g (x) => (y) <int64[1] s = {-1}> { a = Transpose (x) y = Reshape (a, s) }",
