@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from optc.errors import CapabilityError, ModelError
-from optc.launch.settings import slices_of
+from optc.launch.settings import check_precision, slices_of
 from optc.passes import UpgradeOpset
 from optc.passes.base import PassContext
 from optc.pipeline import PlannedStep
@@ -79,7 +79,8 @@ def prepare(
     Raises:
         RecipeError: the recipe does not validate; all root causes.
         TargetError: a target does not exist.
-        CapabilityError: a step needs what a target or the runtime does not have.
+        CapabilityError: a step or `launch.precision` needs what a target or the runtime does not
+            have.
         ModelError: the model file does not exist.
     """
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides=overrides)
@@ -89,7 +90,7 @@ def prepare(
     if not loaded.model_path.is_file():
         raise ModelError(
             "model-missing",
-            "there is no such model file",
+            "this is a folder" if loaded.model_path.is_dir() else "there is no such model file",
             location=str(loaded.model_path),
             hint="`model` in the recipe is relative to the recipe's folder",
         )
@@ -101,7 +102,9 @@ def _target_plan(recipe: Recipe, target: Target, runtime: Runtime) -> TargetPlan
     if recipe.emit.opset is not None:
         options = UpgradeOpset.Options(to=recipe.emit.opset)
         steps.append(PlannedStep(UpgradeOpset.name, UpgradeOpset(options)))
-    slices_of(target, recipe.launch.settings)  # a launch that does not fit fails before any work
+    # A launch that cannot be fails before any work.
+    check_precision(target, runtime, recipe.launch.settings)
+    slices_of(target, recipe.launch.settings)
     return TargetPlan(target, runtime, tuple(steps))
 
 

@@ -22,13 +22,20 @@ class MissingCapability:
         capability: what was asked for, e.g. ``bf16``.
         lacks_it: whether the target or the runtime is the cause.
         message: what is missing, and the evidence.
-        hint: who has it and what to write instead.
+        owners: the targets that have it and the runtimes that use it.
+        instead: what a pipeline can do without it.
     """
 
     capability: str
     lacks_it: Literal["target", "runtime"]
     message: str
-    hint: str
+    owners: str
+    instead: str
+
+    @property
+    def hint(self) -> str:
+        """Who has it and what to write instead."""
+        return f"{self.owners}. {self.instead}"
 
 
 def available_capabilities(target: Target, runtime: Runtime) -> frozenset[str]:
@@ -74,7 +81,8 @@ def target_lacks(capability: str, target: Target) -> MissingCapability:
         capability,
         "target",
         f"{target.id} lacks {capability}: {entry.description} (CPU flags {entry.wanted()})",
-        f"{_owners(capability)}. To skip the step on the others, write `when: {capability}`",
+        _owners(capability),
+        f"To skip the step on the others, write `when: {capability}`",
     )
 
 
@@ -90,7 +98,8 @@ def _runtime_lacks(capability: str, runtime: Runtime) -> MissingCapability:
         capability,
         "runtime",
         f"{runtime.id} does not use {capability} ({'; '.join(evidence)})",
-        f"{_owners(capability)}. Or: {'; '.join(lines)}",
+        _owners(capability),
+        f"Or: {'; '.join(lines)}",
     )
 
 

@@ -70,6 +70,35 @@ def test_a_guarded_step_is_skipped_with_the_reason(recipe: dict[str, object]) ->
     assert ready.run is not None
 
 
+def test_bf16_at_launch_on_a_target_without_it(recipe: dict[str, object]) -> None:
+    with pytest.raises(CapabilityError) as caught:
+        prepare({**recipe, "pipeline": [], "launch": {"precision": "bf16"}})
+    assert caught.value.message == (
+        "launch.precision: bf16 cannot be had: cascadelake lacks bf16: native bfloat16 arithmetic, "
+        "on vectors or tiles (CPU flags avx512_bf16, or amx_tile with amx_bf16)"
+    )
+    assert caught.value.hint == (
+        "targets with bf16: cooperlake, sapphirerapids, emeraldrapids; runtimes that use it: "
+        "openvino. Write `precision: fp32`, or leave cascadelake out of `targets`"
+    )
+
+
+def test_bf16_at_launch_with_a_runtime_without_it(recipe: dict[str, object]) -> None:
+    asked = {"pipeline": [], "launch": {"precision": "bf16"}, "targets": ["spr"]}
+    with pytest.raises(CapabilityError) as caught:
+        prepare({**recipe, **asked, "runtime": "onnxruntime"})
+    assert caught.value.message == (
+        "launch.precision: bf16 cannot be had: onnxruntime does not use bf16 (bf16: no bf16 "
+        "arithmetic kernels and no inserted casts, so a bf16 MatMul or Conv fails to load)"
+    )
+    assert caught.value.hint == (
+        "targets with bf16: cooperlake, sapphirerapids, emeraldrapids; runtimes that use it: "
+        "openvino. Write `precision: fp32`. Or: keep fp32 or quantize to int8, or choose "
+        "`runtime: openvino`"
+    )
+    prepare({**recipe, **asked})
+
+
 def test_emit_opset_is_a_pass_at_the_end(recipe: dict[str, object]) -> None:
     (plan,) = prepare({**recipe, "pipeline": [], "emit": {"opset": 20}}).plans
     assert [step.name for step in plan.steps] == ["upgrade-opset"]

@@ -133,6 +133,21 @@ def test_an_openvino_model_has_exactly_the_emitted_properties(outputs: dict[str,
     assert model.get_property("ENABLE_CPU_PINNING") is False
 
 
+@needs_openvino
+@pytest.mark.usefixtures("roomy")
+def test_bf16_is_in_force_where_the_cpu_has_it_and_refused_elsewhere(tmp_path: Path) -> None:
+    import openvino
+
+    wanted = {"targets": ["cooperlake"], "runtime": "openvino", "launch": {"precision": "bf16"}}
+    folder = compiled(tmp_path, QUICKSTART / "mnist_mobilenet.onnx", **wanted) / "cooperlake"
+    if "avx512_bf16" in detect_host().flags:
+        model = load(folder, threads=1)
+        assert model.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.bf16
+    else:
+        with pytest.raises(CapabilityError, match="the bf16 kernels of OpenVINO"):
+            load(folder, threads=1)
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_the_loaded_model_computes_what_the_source_model_does(
     outputs: dict[str, Path], runtime: str

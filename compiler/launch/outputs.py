@@ -131,5 +131,8 @@ class Outputs:
                         np.lib.format.write_array(stream, array, allow_pickle=False)
         except OSError as error:
             raise OutputError(
-                "output-unwritable", f"cannot write: {error.strerror}", location=str(path)
+                "output-unwritable",
+                f"cannot write: {error.strerror}",
+                location=str(path),
+                hint="the folder must exist and be writable",
             ) from error

@@ -27,7 +27,7 @@ from optc.launch.service import (
     systemd_word,
     yaml_word,
 )
-from optc.launch.settings import Settings, check_names, slices_of
+from optc.launch.settings import Settings, check_names, check_precision, slices_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -88,9 +88,11 @@ def render_launch(
         TargetError: an unknown mode, a number below one, more cores per instance than a socket of
             the target has, or instances that do not fit the declared topology: an instance never
             crosses a NUMA node.
+        CapabilityError: target or runtime do not have the precision of the settings.
     """
     settings = settings or Settings()
     check_names(emitted)
+    check_precision(target, runtime, settings)
     dialect = _DIALECTS.get(runtime.id)
     if dialect is None:
         raise InternalError("launch-runtime", f"no launch templates for runtime {runtime.id}")
@@ -132,10 +134,11 @@ def _common(
 ) -> dict[str, object]:
     """What templates say of the artefact."""
     service = settings.service.complete(emitted.name, emitted.model_bytes)
+    precisions = emitted.precisions | {settings.precision}
     return {
         "name": emitted.name,
         "model_file": emitted.model_file,
-        "precision_hint": emitted.precision_hint,
+        "precision": settings.precision,
         "target": target.id,
         "target_title": target.title,
         "runtime": runtime.id,
@@ -149,8 +152,8 @@ def _common(
         "topology": settings.topology,
         "service": service,
         "place": f"{service.folder}/{target.id}",
-        "needs": needs_of(target, runtime, emitted.precisions),
-        "tile_flags": tile_flags(target, runtime, emitted.precisions),
+        "needs": needs_of(target, runtime, precisions),
+        "tile_flags": tile_flags(target, runtime, precisions),
     }
 
 

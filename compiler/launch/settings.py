@@ -6,16 +6,18 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from optc.errors import InternalError, TargetError, did_you_mean
+from optc.errors import CapabilityError, InternalError, TargetError, did_you_mean
 from optc.launch.plan import MODES, demand_of, plan_slices
 from optc.launch.service import Service
+from optc.targets.query import missing_capability
 
 if TYPE_CHECKING:
     from optc.launch.plan import Demand, Slice
     from optc.launch.topology import Topology
-    from optc.targets import Precision, Target
+    from optc.targets import Precision, Runtime, Target
 
 Allocator = Literal["system", "jemalloc", "tcmalloc"]
+LaunchPrecision = Literal["fp32", "bf16"]
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -27,16 +29,13 @@ class Emitted:
         name: name of the recipe.
         model_file: file name of the model in the folder above the launch folder.
         model_bytes: size of the model and its external data.
-        precisions: precisions that it computes in.
-        precision_hint: OpenVINO's INFERENCE_PRECISION_HINT: what fp32 operations may be computed
-            in. f32 for a model that states its precisions itself.
+        precisions: precisions that it states itself.
     """
 
     name: str
     model_file: str
     model_bytes: int = 0
     precisions: frozenset[Precision] = frozenset({"fp32"})
-    precision_hint: Literal["f32", "bf16", "f16"] = "f32"
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,7 @@ class Settings:
         topology: the machine; None: any, launch.sh plans when it starts.
         runtime_version: version of the runtime on the machine; None: every supported one.
         allocator: what launch.sh loads into the instances.
+        precision: what the runtime computes the fp32 operations of the model in.
         service: how the instances are run as services.
     """
 
@@ -62,6 +62,7 @@ class Settings:
     topology: Topology | None = None
     runtime_version: str | None = None
     allocator: Allocator = "system"
+    precision: LaunchPrecision = "fp32"
     service: Service = field(default_factory=Service)
 
 
@@ -70,6 +71,29 @@ def check_names(emitted: Emitted) -> None:
     for name in (emitted.name, emitted.model_file):
         if not _SAFE.fullmatch(name):
             raise InternalError("launch-name", f"not a name for scripts and units: {name!r}")
+
+
+def check_precision(target: Target, runtime: Runtime, settings: Settings) -> None:
+    """Refuse a precision that would be emulated, or that the runtime has no kernels for.
+
+    Raises:
+        CapabilityError: ``capability-missing``.
+    """
+    if settings.precision == "fp32":
+        return
+    missing = missing_capability(settings.precision, target, runtime)
+    if missing is None:
+        return
+    instead = "Write `precision: fp32`"
+    if missing.lacks_it == "target":
+        instead += f", or leave {target.id} out of `targets`"
+    else:
+        instead += f". {missing.instead}"
+    raise CapabilityError(
+        "capability-missing",
+        f"launch.precision: {settings.precision} cannot be had: {missing.message}",
+        hint=f"{missing.owners}. {instead}",
+    )
 
 
 def slices_of(target: Target, settings: Settings) -> tuple[Demand, tuple[Slice, ...]]:

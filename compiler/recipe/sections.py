@@ -178,6 +178,9 @@ class Goal(Section):
         if getattr(self, key) is None:
             message = f"missing key '{key}': '{self.metric}' is better when {way}"
             raise flaw("missing-key", message, hint=f"write {key}: …")
+        if higher and find_metric(self.metric).unit == "1" and self.limit > 1:
+            message = f"'{self.metric}' is at most 1; {self.limit:g} is never reached"
+            raise flaw("wrong-value", message, at=[key], hint="write a ratio: 0.99, not 99")
         return self
 
     @property
@@ -250,6 +253,12 @@ class Launch(Section):
     )
     allocator: Literal["system", "jemalloc", "tcmalloc"] = Field(
         default="system", description="memory allocator that launch.sh loads into the instances"
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32",
+        description="what the runtime computes fp32 operations in; bf16 is the runtime's own "
+        "lowering of the emitted model: the model stays fp32, and verification and accuracy speak "
+        "about fp32. Only where target and runtime have bf16",
     )
     service: Service = Field(default=Service(), description="the instances as services")
 

@@ -6,13 +6,12 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 
 import pytest
 import yaml
 
 from launch.cases import CASES, GOLDEN, TOPOLOGIES, Case, layout, rendered
-from optc.errors import InternalError, TargetError
+from optc.errors import CapabilityError, InternalError, TargetError
 from optc.launch import MODES, Emitted, Service, Settings, render_launch
 from optc.launch.topology import parse_cpus, sockets
 from optc.targets import load_runtime, load_target, runtime_names
@@ -119,12 +118,36 @@ def test_a_declared_topology_decides_the_thread_count(
     assert f"\nOPTC_THREADS={threads}\n".encode() in files["env"]
 
 
-def test_a_precision_hint_of_the_model_is_written() -> None:
-    files = render_launch(
-        load_target("spr"), load_runtime("openvino"), replace(EMITTED, precision_hint="bf16")
-    )
-    properties = json.loads(files["runtime.json"])["properties"]
-    assert properties["INFERENCE_PRECISION_HINT"] == "bf16"
+@pytest.mark.parametrize(
+    ("target", "tiles"), [("cooperlake", []), ("spr", ["amx_tile", "amx_bf16"])]
+)
+def test_bf16_changes_the_hint_and_the_flags_that_are_needed(target: str, tiles: list[str]) -> None:
+    plain = json.loads(simple("openvino", Settings(), target)["runtime.json"])
+    files = simple("openvino", Settings(precision="bf16"), target)
+    options = json.loads(files["runtime.json"])
+    assert plain["properties"].pop("INFERENCE_PRECISION_HINT") == "f32"
+    assert options["properties"].pop("INFERENCE_PRECISION_HINT") == "bf16"
+    assert plain.pop("tile_flags") == []
+    assert options.pop("tile_flags") == tiles
+    assert [need["any_of"] for need in plain.pop("needs")] == [["sse4_1"]]
+    assert [need["any_of"] for need in options.pop("needs")] == [["sse4_1"], ["avx512_bf16"]]
+    assert options == plain
+    assert b"The accuracy in the report is that of the model in fp32" in files["ADVICE.md"]
+
+
+@pytest.mark.parametrize(
+    ("target", "runtime", "lacking"),
+    [
+        ("clx", "openvino", "cascadelake lacks bf16"),
+        ("icx", "openvino", "icelake lacks bf16"),
+        ("spr", "onnxruntime", "onnxruntime does not use bf16"),
+    ],
+)
+def test_bf16_is_refused_where_it_would_be_emulated(
+    target: str, runtime: str, lacking: str
+) -> None:
+    with pytest.raises(CapabilityError, match=f"launch.precision: bf16 cannot be had: {lacking}"):
+        simple(runtime, Settings(precision="bf16"), target)
 
 
 @pytest.mark.parametrize("runtime", runtime_names())

@@ -43,7 +43,7 @@ def test_problems_are_also_data() -> None:
         "code": "wrong-type",
         "path": "launch",
         "message": "found a list of 1; expected a mapping with mode, batch, instances, cores, "
-        "topology, runtime_version, allocator, service",
+        "topology, runtime_version, allocator, precision, service",
         "file": None,
         "line": 0,
         "column": 0,

@@ -35,6 +35,7 @@ def test_every_key_reaches_the_launch_folder() -> None:
         "cores": 6,
         "runtime_version": "1.27",
         "allocator": "jemalloc",
+        "precision": "bf16",
         "topology": {"sockets": 2, "cores_per_socket": 20, "threads_per_core": 2},
         "service": {
             "command": ["python3", "/srv/serve.py"],
@@ -51,6 +52,7 @@ def test_every_key_reaches_the_launch_folder() -> None:
         topology=sockets(2, 20, 2),
         runtime_version="1.27",
         allocator="jemalloc",
+        precision="bf16",
         service=Service(
             ("python3", "/srv/serve.py"), "/srv/models/det", "registry:5000/det:1.2", "4Gi"
         ),

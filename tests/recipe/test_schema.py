@@ -61,6 +61,7 @@ LOADER_ONLY = {
     "emit-opset-too-new",
     "extends-cycle",
     "extends-itself",
+    "goal-unreachable",
     "key-is-a-list",
     "labels-missing",
     "override-paths",
