@@ -266,7 +266,9 @@ class _Compile:
     def _write_report(
         self, item: TargetPlan, run: PassRun, verification: Verification | None, place: Path
     ) -> None:
-        warnings = _warnings(run.graph, verification)
+        warnings = _warnings(run.graph, verification, self.recipe.emit.opset)
+        if verification is None and self.recipe.accuracy:
+            warnings.append("accuracy goals were not measured: verification is switched off")
         self.warnings += [text for text in warnings if text not in self.warnings]
         report = build_report(
             name=self.recipe.name,
@@ -354,8 +356,11 @@ def external_files(graph: Graph) -> list[Path]:
     return sorted({t.file for t in tensors if t is not None and t.file is not None})
 
 
-def _warnings(graph: Graph, verification: Verification | None) -> list[str]:
+def _warnings(graph: Graph, verification: Verification | None, opset: int | None) -> list[str]:
     found = list(verification.warnings) if verification else []
+    if opset is not None and graph.opset != opset:
+        why = "is not lowered" if graph.opset > opset else "could not be raised: see the refusals"
+        found.append(f"emit.opset asks for {opset}; the model has {graph.opset} and {why}")
     if graph.model.functions:
         names = ", ".join(sorted(name for _, name, _ in graph.model.functions))
         found.append(f"bodies of model-local functions are carried, not optimized: {names}")

@@ -34,13 +34,17 @@ class GoalResult:
         """Whether the value reaches the goal."""
         return self.goal.met(self.value)
 
-    def __str__(self) -> str:
+    @property
+    def figures(self) -> str:
+        """The value beside its goal, e.g. ``top1 0.974 (goal ≥ 0.98, source 0.974)``."""
         unit = "" if self.unit == "1" else f" {self.unit}"
         sign = "≥" if self.goal.higher_is_better else "≤"
         source = "" if self.source is None else f", source {self.source:.4g}"
-        verdict = "met" if self.met else "MISSED"
         goal = f"goal {sign} {self.goal.limit:g}{unit}"
-        return f"{self.goal.metric} {self.value:.4g}{unit} ({goal}{source}): {verdict}"
+        return f"{self.goal.metric} {self.value:.4g}{unit} ({goal}{source})"
+
+    def __str__(self) -> str:
+        return f"{self.figures}: {'met' if self.met else 'MISSED'}"
 
 
 @dataclass(frozen=True)

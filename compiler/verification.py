@@ -98,9 +98,9 @@ def _missed(result: GoalResult) -> GoalMissed:
     hint = (
         "the result was kept, as the recipe says"
         if result.goal.on_miss == "keep"
-        else "nothing was written; on_miss: keep writes the result nevertheless"
+        else "nothing was written; `on_miss: keep` beside the goal writes the result nevertheless"
     )
-    return GoalMissed("accuracy-goal-missed", f"accuracy goal missed: {result}", hint=hint)
+    return GoalMissed("accuracy-goal-missed", f"accuracy goal missed: {result.figures}", hint=hint)
 
 
 class _Check:
@@ -211,8 +211,8 @@ class _Check:
         weak = [output.name for output in comparison.outputs if not output.conclusive]
         if weak:
             self.warnings.append(
-                f"on {self.origin} output {', '.join(weak)} hardly varies, so that agreement says "
-                "little: give data.validation with real inputs"
+                f"on {self.origin} output {', '.join(weak)} hardly varies or is not finite, so "
+                "that agreement says little: real inputs in data.validation are better"
             )
 
     def _with_noise(self, feeds: Feeds, expected: Feeds, actual: Feeds) -> Comparison:

@@ -105,7 +105,7 @@ def test_labels_judge_source_and_result(recipe: dict[str, object], tmp_path: Pat
     np.savez(tmp_path / "val.npz", x=rows, label=np.array([0, 1, 2, 0]))
     data = {"validation": {"path": str(tmp_path / "val.npz"), "labels": "label"}}
     goal = {"metric": "top1", "min": 0.9}
-    with pytest.raises(GoalMissed, match=r"top1 0\.75 \(goal ≥ 0\.9, source 0\.75\): MISSED"):
+    with pytest.raises(GoalMissed, match=r"missed: top1 0\.75 \(goal ≥ 0\.9, source 0\.75\)\n"):
         optc.compile({**recipe, "data": data, "accuracy": goal})
     result = optc.compile({**recipe, "data": data, "accuracy": {**goal, "min": 0.7}})
     verification = result.artifacts["cascadelake"].verification

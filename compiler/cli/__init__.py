@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from optc.cli.app import app
-from optc.cli.console import show_crash, show_error, warn
+from optc.cli.console import show_crash, show_error, show_usage, warn
 from optc.errors import OptcError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "entry", "main"]
 
+_USAGE = 2
 _INTERRUPTED = 130
 
 
@@ -40,7 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         app(args=words, prog_name="optc")
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
+        code = end.code if isinstance(end.code, int) else 0
+        if as_json and code == _USAGE:
+            show_usage(end.__context__)
+        return code
     except _Interrupted:
         warn("interrupted; an output that was there before is untouched")
         return _INTERRUPTED

@@ -18,6 +18,7 @@ from optc.cli.console import (
     say_json,
     warn,
 )
+from optc.errors import OutputError
 
 if TYPE_CHECKING:
     from optc.driver import CompileResult
@@ -50,6 +51,8 @@ def run(
     """
     from optc.driver import compile as compile_recipe
 
+    if depfile is not None:
+        _check_depfile(depfile)
     with progress(quiet=json) as report:
         result = compile_recipe(
             recipe,
@@ -73,7 +76,29 @@ def run(
 def write_depfile(path: Path, result: CompileResult) -> None:
     """Write a make rule: the manifest depends on every file that was read."""
     sources = " \\\n  ".join(_escape(file) for file in result.inputs)
-    path.write_text(f"{_escape(result.output / 'manifest.json')}: {sources}\n", encoding="utf-8")
+    try:
+        path.write_text(
+            f"{_escape(result.output / 'manifest.json')}: {sources}\n", encoding="utf-8"
+        )
+    except OSError as error:
+        raise OutputError(
+            "output-unwritable",
+            f"cannot write: {error.strerror}",
+            location=str(path),
+            hint="the compiled output is complete, but for this depfile",
+        ) from error
+
+
+def _check_depfile(path: Path) -> None:
+    """Refuse a depfile that cannot be written, before the work is done."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        reason = "it is a folder" if path.is_dir() else "its folder does not exist"
+        raise OutputError(
+            "output-unwritable",
+            f"cannot write: {reason}",
+            location=str(path),
+            hint="give --depfile a file name in a folder that exists",
+        )
 
 
 def _escape(path: Path) -> str:
@@ -117,4 +142,5 @@ def _show_steps(steps: tuple[StepRecord, ...]) -> None:
     if first is not None and last is not None:
         say(f"  {first.nodes_before} → {last.nodes_after} operations")
     if refused:
-        say(f"  {refused} rewrites refused; optc plan shows each with its reason")
+        rewrites = "rewrite" if refused == 1 else "rewrites"
+        say(f"  {refused} {rewrites} refused; optc plan --all shows each with its reason")

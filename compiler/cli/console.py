@@ -79,6 +79,17 @@ def show_crash(error: Exception, words: list[str], *, as_json: bool) -> None:
     typer.echo(_paste(f"command: optc {' '.join(words)}\n{trace}"), err=True)
 
 
+def show_usage(error: BaseException | None) -> None:
+    """Print a mistake on the command line as JSON; its text is on stderr already.
+
+    Args:
+        error: what the argument parser raised.
+    """
+    text = getattr(error, "format_message", None)
+    message = str(text()) if callable(text) else "the command line is wrong"
+    say_json({"error": {"code": "usage", "message": message}})
+
+
 def _paste(detail: str) -> str:
     from importlib.metadata import PackageNotFoundError, version
 

@@ -29,6 +29,13 @@ def run(
     from optc.frontend.onnx import load_model
 
     graph = load_model(model)
+    if recipe.is_dir():
+        raise OutputError(
+            "output-unwritable",
+            "cannot write: it is a folder",
+            location=str(recipe),
+            hint=f"give --recipe a file name: {recipe / 'recipe.yaml'}",
+        )
     if recipe.exists() and not force:
         raise OutputError(
             "recipe-exists",
@@ -41,7 +48,10 @@ def run(
         recipe.write_text(starting_recipe(graph, Path(relative).as_posix()), encoding="utf-8")
     except OSError as error:
         raise OutputError(
-            "output-unwritable", f"cannot write: {error.strerror}", location=str(recipe)
+            "output-unwritable",
+            f"cannot write: {error.strerror}",
+            location=str(recipe),
+            hint="the folder must exist and be writable",
         ) from error
     say(f"wrote {recipe}; next: optc compile {recipe}")
 

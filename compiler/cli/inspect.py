@@ -42,12 +42,19 @@ def run(
 
     Example: optc inspect model.onnx --target spr --cores 4 --ghz 1.9
     """
+    from optc.cli import roofline
     from optc.frontend.onnx import load_model
+    from optc.ir.text import print_graph
 
+    if text and (json or target):
+        raise typer.BadParameter("goes with neither --json nor --target", param_hint="--text")
+    if target is None and (runtime or ghz or shape or cores != 1):
+        raise typer.BadParameter(
+            "--runtime, --cores, --ghz and --shape are about the roofline, which needs a target",
+            param_hint="--target",
+        )
     graph = load_model(model)
     if target is not None:
-        from optc.cli import roofline
-
         found = roofline.measure(
             graph, target=target, runtime=runtime, cores=cores, ghz=ghz, shapes=shape or ()
         )
@@ -57,15 +64,11 @@ def run(
             roofline.show(found, top)
         return
     if text:
-        from optc.ir.text import print_graph
-
         say(print_graph(graph).rstrip())
-        return
-    facts = describe(graph)
-    if json:
-        say_json(facts)
+    elif json:
+        say_json(describe(graph))
     else:
-        _show(facts)
+        _show(describe(graph))
 
 
 def describe(graph: Graph) -> dict[str, object]:

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from optc.cli.console import JsonOption, say, say_json, warn
+from optc.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from optc.ir.types import Type
     from optc.launch.options import LaunchOptions
     from optc.launch.outputs import Outputs
     from optc.numerics.inputs import InputHints
@@ -60,7 +64,7 @@ def run(
         loaded.engine.inputs,
         split=split,
         limit=samples,
-        hints=_hints(fill or []),
+        hints=_hints(fill or [], loaded.engine.inputs),
         read_value=read_tensor,
     )
     outputs = Outputs(keep=output is not None)
@@ -98,7 +102,7 @@ def _show(
         say(f"written to {output}")
 
 
-def _hints(fills: list[str]) -> InputHints:
+def _hints(fills: list[str], inputs: Mapping[str, Type]) -> InputHints:
     """Inputs with one number everywhere, such as states that start at zero."""
     from optc.numerics.inputs import InputHints
 
@@ -111,4 +115,11 @@ def _hints(fills: list[str]) -> InputHints:
             name = ""
         if not name:
             raise typer.BadParameter(f"'{text}' is not INPUT=NUMBER", param_hint="--fill")
+        if name not in inputs:
+            raise DataError(
+                "unknown-input",
+                f"--fill {text}: the model has no input {name!r}; its inputs are "
+                f"{', '.join(inputs)}",
+                hint=did_you_mean(name, inputs),
+            )
     return InputHints(ranges=ranges)

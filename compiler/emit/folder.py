@@ -48,7 +48,10 @@ def replacing(target: Path) -> Iterator[Path]:
         fresh, lock = _make_locked(target)
     except OSError as error:
         raise OutputError(
-            "output-unwritable", f"cannot write: {error.strerror}", location=str(target)
+            "output-unwritable",
+            f"cannot write: {error.strerror}",
+            location=str(target),
+            hint="check the permissions of the folder above, or choose another output folder",
         ) from error
     try:
         yield fresh
@@ -74,10 +77,13 @@ def check_replaceable(target: Path) -> None:
     Raises:
         OutputError: with the first file that would be lost.
     """
+    above = next(parent for parent in target.parents if parent.exists())
+    if not above.is_dir():
+        raise _not_a_folder(above)
     if not target.exists():
         return
     if not target.is_dir():
-        raise OutputError("output-not-a-folder", "the output is a file", location=str(target))
+        raise _not_a_folder(target)
     found = sorted(p.relative_to(target).as_posix() for p in target.rglob("*") if not p.is_dir())
     if not found:
         return
@@ -90,6 +96,15 @@ def check_replaceable(target: Path) -> None:
             location=str(target),
             hint="choose another output folder, or move these files away",
         )
+
+
+def _not_a_folder(path: Path) -> OutputError:
+    return OutputError(
+        "output-not-a-folder",
+        "there is a file where the output needs a folder",
+        location=str(path),
+        hint="choose another output folder, or move the file away",
+    )
 
 
 def write_manifest(folder: Path, content: Mapping[str, object]) -> None:

@@ -305,6 +305,10 @@ def _remarks(
     if unknown:
         count = sum(node.macs is None or node.bytes is None for node in nodes)
         yield f"{count} operations have unknown shapes and count nothing: {', '.join(unknown)}"
+        dynamic = [value for value in graph.inputs if not getattr(value.type, "is_static", True)]
+        if dynamic:
+            inputs = ", ".join(f"{value.name} {value.type}" for value in dynamic)
+            yield f"fix the dynamic dimensions of the inputs to count them: {inputs}"
     nested = (info(node).has(Trait.CONTROL_FLOW) for g in graph.walk() for node in g.nodes())
     if any(nested):
         yield "bodies of loops and branches count once"

@@ -122,7 +122,9 @@ def _labelled(
         )
     if labels.dtype.kind not in "iu":
         raise DataError(
-            "labels-not-classes", f"labels are numbers of classes, not {labels.dtype.name}"
+            "labels-not-classes",
+            f"labels are numbers of classes, not {labels.dtype.name}",
+            hint="save the index of each sample's class with .astype(numpy.int64)",
         )
     for name, array in outputs.items():
         for axis in _axes(array.ndim):

@@ -151,3 +151,69 @@ def test_a_bug_of_ours_prints_a_report_to_paste(
     assert "ZeroDivisionError: by design" in err
     assert "Please report it" in err
     assert "onnxruntime" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("compile", "--json"), "Missing argument 'RECIPE'."),
+        (("inspect", MODEL, "--json", "--top", "-1"), "greater than or equal to 0"),
+        (("inspect", MODEL, "--json", "--text"), "goes with neither --json nor --target"),
+        (("inspect", MODEL, "--json", "--cores", "4"), "roofline, which needs a target"),
+    ],
+)
+def test_usage_errors_are_json_too(optc: object, words: tuple[str, ...], message: str) -> None:
+    code, out, err = call(optc, *words)
+    assert code == 2
+    error = json.loads(out)["error"]
+    assert error["code"] == "usage"
+    assert message in error["message"]
+    assert "Error" in err
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"), [("", "it is a folder"), ("none/x.d", "its folder does not exist")]
+)
+def test_a_depfile_that_cannot_be_written_ends_before_the_work(
+    optc: object, tmp_path: Path, place: str, reason: str
+) -> None:
+    out = tmp_path / "out"
+    depfile = str(tmp_path / place)
+    code, _, err = call(optc, "compile", RECIPE, "-o", str(out), "--depfile", depfile)
+    assert code == 1
+    assert err.startswith(f"error: {depfile}: cannot write: {reason}")
+    assert not out.exists()
+
+
+def test_init_wants_a_file_name_not_a_folder(optc: object, tmp_path: Path) -> None:
+    code, _, err = call(optc, "init", MODEL, "--recipe", str(tmp_path), "--force")
+    assert code == 1
+    hint = f"give --recipe a file name: {tmp_path}/recipe.yaml"
+    assert err == f"error: {tmp_path}: cannot write: it is a folder\n  {hint}\n"
+
+
+def test_an_opset_that_is_not_reached_is_a_warning(optc: object, tmp_path: Path) -> None:
+    words = ("--set", "emit.opset=11", "--no-verify", "-o", str(tmp_path / "out"), "-t", "clx")
+    code, out, err = call(optc, "compile", RECIPE, *words, "--set", "accuracy=[]")
+    assert code == 0
+    assert "  1 rewrite refused; optc plan --all shows each with its reason\n" in out
+    assert err == "warning: emit.opset asks for 11; the model has 13 and is not lowered\n"
+
+
+def test_goals_without_verification_are_said_to_be_unmeasured(optc: object, tmp_path: Path) -> None:
+    words = ("--no-verify", "-o", str(tmp_path / "out"), "-t", "clx")
+    code, _, err = call(optc, "compile", RECIPE, *words)
+    assert code == 0
+    assert err == "warning: accuracy goals were not measured: verification is switched off\n"
+
+
+def test_run_refuses_to_fill_an_input_that_the_model_lacks(optc: object, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    call(optc, "compile", RECIPE, "--no-verify", "-o", str(out), "-t", "skylake")
+    data = ("--data", str(QUICKSTART / "mnist.npz"), "--split", "test")
+    code, _, err = call(optc, "run", str(out / "skylake"), *data, "--fill", "imag=0")
+    assert code == 1
+    assert err.startswith(
+        "error: --fill imag=0: the model has no input 'imag'; its inputs are image"
+    )
+    assert "did you mean 'image'?" in err

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from optc.emit import folder
-from optc.emit.folder import replacing, write_manifest
+from optc.emit.folder import check_replaceable, replacing, write_manifest
 from optc.errors import OutputError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def test_a_folder_without_a_manifest_is_not_ours(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("x")
-    with pytest.raises(OutputError, match="the output is a file"):
+    with pytest.raises(OutputError, match="a file where the output needs a folder"):
         build(tmp_path / "out", "one")
 
 
@@ -151,3 +151,10 @@ def test_killed_at_any_moment_the_output_is_one_whole_state(tmp_path: Path) -> N
         assert sorted(p.name for p in target.iterdir()) == sorted(
             [*(f"{i}.bin" for i in range(20)), "manifest.json"]
         )
+
+
+def test_a_file_above_the_output_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="a file where the output needs a folder") as info:
+        check_replaceable(tmp_path / "file" / "out" / "model")
+    assert info.value.location == str(tmp_path / "file")
