@@ -9,6 +9,7 @@ import pytest
 from helpers import graph_from_text
 from optc.errors import InternalError, ModelError
 from optc.ir import DType, TensorType
+from optc.ir.verify import Verified, Violation, verify
 from optc.passes.base import Pass, PassContext, PassResult
 from optc.pipeline import PlannedStep, run_pipeline
 from optc.rewrite.driver import to_attr
@@ -103,6 +104,26 @@ def test_dumps_are_numbered_by_step(tmp_path: Path) -> None:
     run(Honest(), Honest(), dump=tmp_path / "deep" / "dumps")
     files = sorted(path.name for path in (tmp_path / "deep" / "dumps").iterdir())
     assert files == ["00-honest.txt", "01-honest.txt"]
+
+
+@pytest.mark.parametrize("skipped_after", [0, 2])
+def test_the_last_step_that_runs_is_verified_in_full(
+    monkeypatch: pytest.MonkeyPatch, skipped_after: int
+) -> None:
+    full: list[Graph] = []
+
+    def spy(graph: Graph, known: Verified | None = None) -> tuple[Violation, ...]:
+        if known is None:
+            full.append(graph)
+        return verify(graph, known)
+
+    monkeypatch.setattr("optc.pipeline.verify", spy)
+    steps = (
+        *planned(Honest(), Honest()),
+        *[PlannedStep("later", None, "when: amx")] * skipped_after,
+    )
+    run_pipeline(lambda: graph_from_text(TEXT), steps, PassContext())
+    assert len(full) == 1
 
 
 def test_skipped_steps_are_recorded_with_the_reason() -> None:
