@@ -83,17 +83,26 @@ def open_artifact(
 ) -> LoadedModel:
     """As `load`, with the options, the notes, and a way to run the model on numpy arrays."""
     place = Path(folder)
-    options_file = place / FILE
-    if not options_file.is_file():
-        raise _missing(place)
+    options = artefact_options(place)
     if check_hashes:
         _check_files(place)
-    options = read_options(options_file)
     flags = detect_host().flags
     _check_cpu(options, flags, place)
     options = options.with_threads(_threads(options, threads))
     engine = open_engine(place / options.model, options)
     return LoadedModel(place, options, engine, tuple(_tile_notes(options, flags)))
+
+
+def artefact_options(folder: Path) -> LaunchOptions:
+    """The options that an artefact was emitted with.
+
+    Raises:
+        ModelError: ``artifact-missing``: the folder holds none; ``artifact-damaged``.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        raise _missing(folder)
+    return read_options(file)
 
 
 def _missing(place: Path) -> ModelError:

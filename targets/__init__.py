@@ -36,6 +36,7 @@ from optc.targets.runtimes import Knob, PrecisionSupport, Runtime
 
 __all__ = [
     "CAPABILITIES",
+    "RUNTIME_NAMES",
     "Answer",
     "Difference",
     "Fact",
@@ -51,6 +52,7 @@ __all__ = [
     "available_capabilities",
     "detect_host",
     "differences",
+    "find_target",
     "load_runtime",
     "load_target",
     "missing_capability",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from optc.errors import ModelError
+from optc.targets import load_runtime
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +16,26 @@ if TYPE_CHECKING:
 FILE = "launch/runtime.json"
 """Where it lies in the folder of an artefact."""
 
+# As the templates of runtime.json, for a process that may use any of its CPUs.
+_DEFAULTS: dict[str, dict[str, object]] = {
+    "onnxruntime": {
+        "providers": ("CPUExecutionProvider",),
+        "session_options": {
+            "execution_mode": "ORT_SEQUENTIAL",
+            "graph_optimization_level": "ORT_ENABLE_ALL",
+            "inter_op_num_threads": 1,
+        },
+        "session_config": {"session.intra_op.allow_spinning": "0"},
+    },
+    "openvino": {
+        "properties": {
+            "ENABLE_CPU_PINNING": "NO",
+            "INFERENCE_PRECISION_HINT": "f32",
+            "NUM_STREAMS": "1",
+            "PERFORMANCE_HINT": "LATENCY",
+        },
+    },
+}
 _THREADS = {"onnxruntime": "intra_op_num_threads", "openvino": "INFERENCE_NUM_THREADS"}
 
 
@@ -50,6 +71,31 @@ class LaunchOptions(_Part):
     session_config: dict[str, str] = {}
     device: str = "CPU"
     properties: dict[str, str] = {}
+
+    @classmethod
+    def default(
+        cls, runtime: str, *, threads: int = 1, target: str = "", batch: int = 1
+    ) -> LaunchOptions:
+        """Options for a model that no launch folder belongs to: lowest latency, fp32 stays fp32.
+
+        Args:
+            runtime: ``onnxruntime`` or ``openvino``.
+            threads: threads of the runtime.
+            target: CPU target, where one is meant.
+            batch: samples per request.
+        """
+        known = {
+            "schema_version": 1,
+            "target": target,
+            "runtime": runtime,
+            "minimum_version": load_runtime(runtime).versions.minimum,
+            "mode": "latency",
+            "batch": batch,
+            "model": "model",
+            "needs": (),
+            "tile_flags": (),
+        }
+        return cls.model_validate({**known, **_DEFAULTS[runtime]}).with_threads(threads)
 
     @property
     def _counted(self) -> dict[str, str] | dict[str, str | int]:
