@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optc.emit.folder import MANIFEST, file_digest, replacing, write_json, write_manifest
-from optc.emit.onnx import save_model
 from optc.emit.report import build_report, op_counts, precision_counts
+from optc.emitter import Emitter
 from optc.frontend.onnx import load_model
 from optc.ir import clone
 from optc.ir.bind import bind_inputs
@@ -24,7 +24,6 @@ from optc.prepare import Prepared, TargetPlan, planned_step, prepare
 from optc.recipe import resolve_pipeline
 from optc.results import Artifact, CompileResult, Plan
 from optc.targets import load_runtime, load_target
-from optc.versions import tool_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from optc.ir import Graph
     from optc.pipeline import PassRun, Progress
     from optc.recipe import Recipe
+    from optc.rewrite.trace import StepRecord
     from optc.verdict import Verification
 
 __all__ = [
@@ -47,7 +47,6 @@ __all__ = [
     "run_passes",
 ]
 
-MODEL = "model.onnx"
 GRAPH_TEXT = "graph.txt"
 REPORT = "report.json"
 _EXECUTABLE = 0o755
@@ -97,11 +96,11 @@ def plan(
     """
     prepared = prepare(recipe, targets=targets, overrides=overrides)
     loaded = prepared.recipe
-    steps = {
-        item.target.id: run.steps
-        for group, run in _runs(prepared, lambda: _read(loaded), None, progress)
-        for item in group
-    }
+    emitter = Emitter(loaded)
+    steps: dict[str, tuple[StepRecord, ...]] = {}
+    for group, run in _runs(prepared, lambda: _read(loaded), None, progress):
+        emitter.check_graph(run.graph)
+        steps.update((item.target.id, run.steps) for item in group)
     return Plan(
         loaded.name, loaded.runtime, {p.target.id: steps[p.target.id] for p in prepared.plans}
     )
@@ -186,6 +185,7 @@ class _Compile:
 
     def __init__(self, prepared: Prepared, verify: bool, progress: Progress | None) -> None:
         self.recipe = prepared.recipe
+        self.emitter = Emitter(prepared.recipe)
         self.verify = verify
         self.progress = progress
         self.artifacts: dict[str, Artifact] = {}
@@ -213,31 +213,34 @@ class _Compile:
 
     def emit(self, group: Sequence[TargetPlan], run: PassRun, folder: Path) -> None:
         """Write everything of a group of targets that share their graph; verify it once."""
+        self.emitter.check_graph(run.graph)
         text = print_graph(run.graph)
         for item in group:
             place = folder / item.target.id
             (place / "launch").mkdir(parents=True)
             with self.clock("emit"):
-                self._write_model(run.graph, item, place)
+                files = self._write_model(run.graph, item, place)
             (place / GRAPH_TEXT).write_text(text, encoding="utf-8")
-            self._write_launch(item, run.graph, place)
+            self._write_launch(item, run.graph, place, files)
         verification = self._verify(group[0], run.graph, folder) if self.verify else None
         for item in group:
             self._write_report(item, run, verification, folder / item.target.id)
 
-    def _write_model(self, graph: Graph, item: TargetPlan, place: Path) -> None:
-        metadata = {f"optc.version.{name}": text for name, text in tool_versions().items()}
+    def _write_model(self, graph: Graph, item: TargetPlan, place: Path) -> list[Path]:
+        versions = self.emitter.versions()
+        metadata = {f"optc.version.{name}": text for name, text in versions.items()}
         metadata["optc.recipe"] = self.recipe.digest
         metadata["optc.target"] = item.target.id
         metadata["optc.runtime"] = item.runtime.id
-        emit = self.recipe.emit
-        save_model(graph, place / MODEL, external_data=emit.external_data, metadata=metadata)
+        return self.emitter.save(graph, place, metadata)
 
-    def _write_launch(self, item: TargetPlan, graph: Graph, place: Path) -> None:
+    def _write_launch(
+        self, item: TargetPlan, graph: Graph, place: Path, model: Sequence[Path]
+    ) -> None:
         emitted = Emitted(
             name=self.recipe.name,
-            model_file=MODEL,
-            model_bytes=sum(file.stat().st_size for file in place.glob(f"{MODEL}*")),
+            model_file=self.emitter.model_file,
+            model_bytes=sum(file.stat().st_size for file in model),
             precisions=used_precisions(precision_counts(graph)),
         )
         settings = self.recipe.launch.settings
@@ -254,10 +257,10 @@ class _Compile:
 
         with self.clock("verify"):
             return verify_artifact(
-                self.recipe,
+                self.emitter,
                 self.source,
                 graph,
-                folder / item.target.id / MODEL,
+                folder / item.target.id / self.emitter.model_file,
                 item.steps,
                 item.context,
                 self.progress,
@@ -267,6 +270,7 @@ class _Compile:
         self, item: TargetPlan, run: PassRun, verification: Verification | None, place: Path
     ) -> None:
         warnings = _warnings(run.graph, verification, self.recipe.emit.opset)
+        warnings += self.emitter.warnings(run.graph)
         if verification is None and self.recipe.accuracy:
             warnings.append("accuracy goals were not measured: verification is switched off")
         self.warnings += [text for text in warnings if text not in self.warnings]
@@ -284,7 +288,7 @@ class _Compile:
         self.artifacts[item.target.id] = Artifact(
             item.target.id,
             place,
-            place / MODEL,
+            place / self.emitter.model_file,
             place / REPORT,
             place / "launch",
             run.steps,
@@ -321,7 +325,7 @@ class _Compile:
             "model": file_digest(self.recipe.model_path),
             "runtime": self.recipe.runtime,
             "targets": list(self.artifacts),
-            "versions": dict(tool_versions()),
+            "versions": dict(self.emitter.versions()),
         }
 
     def result(self, out: Path) -> CompileResult:
@@ -330,7 +334,7 @@ class _Compile:
             name: replace(
                 artifact,
                 folder=out / name,
-                model=out / name / MODEL,
+                model=out / name / self.emitter.model_file,
                 report=out / name / REPORT,
                 launch=out / name / "launch",
             )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from optc.emitter import Emitter
 from optc.errors import CapabilityError, ModelError
 from optc.launch.settings import check_precision, slices_of
 from optc.passes import UpgradeOpset
 from optc.passes.base import PassContext
 from optc.pipeline import PlannedStep
-from optc.recipe import Recipe, load_recipe
+from optc.recipe import Recipe, load_recipe, resolve_pipeline
 from optc.targets import available_capabilities, load_runtime, load_target, missing_capability
 
 if TYPE_CHECKING:
@@ -28,12 +29,19 @@ class TargetPlan:
     Attributes:
         target: the CPU.
         runtime: what executes the model.
-        steps: the pipeline; steps whose `when` does not hold are there, marked as skipped.
+        pipeline: the recipe's steps; those whose `when` does not hold are marked as skipped.
+        lowering: what writes operators in the forms that the runtime computes fastest, after them.
     """
 
     target: Target
     runtime: Runtime
-    steps: tuple[PlannedStep, ...]
+    pipeline: tuple[PlannedStep, ...]
+    lowering: tuple[PlannedStep, ...] = ()
+
+    @property
+    def steps(self) -> tuple[PlannedStep, ...]:
+        """Everything that runs, in order."""
+        return (*self.pipeline, *self.lowering)
 
     @property
     def context(self) -> PassContext:
@@ -80,13 +88,14 @@ def prepare(
         RecipeError: the recipe does not validate; all root causes.
         TargetError: a target does not exist.
         CapabilityError: a step or `launch.precision` needs what a target or the runtime does not
-            have.
+            have; the format is written by a runtime that is not installed.
         ModelError: the model file does not exist.
     """
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides=overrides)
     runtime = load_runtime(loaded.runtime)
     found = {target.id: target for target in map(load_target, targets or loaded.target_refs)}
     plans = tuple(_target_plan(loaded, target, runtime) for target in found.values())
+    Emitter(loaded).check()
     if not loaded.model_path.is_file():
         raise ModelError(
             "model-missing",
@@ -105,7 +114,14 @@ def _target_plan(recipe: Recipe, target: Target, runtime: Runtime) -> TargetPlan
     # A launch that cannot be fails before any work.
     check_precision(target, runtime, recipe.launch.settings)
     slices_of(target, recipe.launch.settings)
-    return TargetPlan(target, runtime, tuple(steps))
+    lowering = lowering_steps(runtime) if recipe.emit.lower else ()
+    return TargetPlan(target, runtime, tuple(steps), lowering)
+
+
+def lowering_steps(runtime: Runtime) -> tuple[PlannedStep, ...]:
+    """The passes that write a graph in the forms of a runtime's descriptor, in its order."""
+    asked = [{form.lowering: dict(form.options)} for form in runtime.forms]
+    return tuple(PlannedStep(step.name, step.create()) for step in resolve_pipeline(asked))
 
 
 def planned_step(step: Step, target: Target, runtime: Runtime) -> PlannedStep:

@@ -58,6 +58,17 @@ class Knob(Descriptor):
     confidence: Confidence = Field(description="how sure that is")
 
 
+class LoweredForm(Descriptor):
+    """The form of an operator that the runtime computes fastest, and the pass that writes it."""
+
+    op: Text = Field(description="the operator, by its ONNX name")
+    form: Text = Field(description="how it is written for this runtime")
+    lowering: Name = Field(description="name of the pass that writes it so")
+    options: dict[str, Text] = Field(default={}, description="options of that pass")
+    evidence: Text = Field(description="measurement or document")
+    confidence: Confidence = Field(description="how sure that is")
+
+
 class Runtime(Descriptor):
     """One runtime: what it computes, and what it can be told at launch."""
 
@@ -68,6 +79,9 @@ class Runtime(Descriptor):
     versions: Versions = Field(description="versions described")
     precisions: dict[Precision, PrecisionSupport] = Field(description="by precision")
     knobs: tuple[Knob, ...] = Field(description="launch settings, honoured or not")
+    forms: tuple[LoweredForm, ...] = Field(
+        default=(), description="what graphs are lowered to, in the order of the passes"
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

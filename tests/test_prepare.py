@@ -11,7 +11,8 @@ import optc
 from optc import passes
 from optc.errors import CapabilityError, ModelError, TargetError
 from optc.passes.base import Pass, PassContext, PassResult
-from optc.prepare import prepare
+from optc.prepare import lowering_steps, prepare
+from optc.targets import RUNTIME_NAMES, load_runtime
 
 if TYPE_CHECKING:
     from optc.ir import Graph
@@ -101,7 +102,26 @@ def test_bf16_at_launch_with_a_runtime_without_it(recipe: dict[str, object]) -> 
 
 def test_emit_opset_is_a_pass_at_the_end(recipe: dict[str, object]) -> None:
     (plan,) = prepare({**recipe, "pipeline": [], "emit": {"opset": 20}}).plans
-    assert [step.name for step in plan.steps] == ["upgrade-opset"]
+    assert [step.name for step in plan.pipeline] == ["upgrade-opset"]
+
+
+def test_the_forms_of_the_runtime_are_lowered_to_after_the_pipeline(
+    recipe: dict[str, object],
+) -> None:
+    asked = {**recipe, "pipeline": ["remove-dead"]}
+    (plan,) = prepare(asked).plans
+    assert [step.name for step in plan.steps] == ["remove-dead", "lower-hardswish"]
+    (plan,) = prepare({**asked, "emit": {"lower": False}}).plans
+    assert [step.name for step in plan.steps] == ["remove-dead"]
+    (plan,) = prepare({**asked, "runtime": "onnxruntime"}).plans
+    assert [step.name for step in plan.steps] == ["remove-dead"]
+
+
+@pytest.mark.parametrize("name", RUNTIME_NAMES)
+def test_every_form_of_a_descriptor_has_its_pass(name: str) -> None:
+    runtime = load_runtime(name)
+    made = lowering_steps(runtime)
+    assert [step.name for step in made] == [form.lowering for form in runtime.forms]
 
 
 def test_targets_given_in_the_call_replace_those_of_the_recipe(recipe: dict[str, object]) -> None:

@@ -43,14 +43,27 @@ class Skeleton:
 
 
 class GraphWriter:
-    """Writes the graphs of one model; `internal` as for `Names`."""
+    """Writes the graphs of one model.
+
+    `internal` as for `Names`; `node_names` are written instead of the operations' own names.
+
+    Attributes:
+        writer: fills the messages, and knows the IR version that they need.
+    """
 
     def __init__(
-        self, root: Graph, writer: ProtoWriter, store: Store, *, internal: bool = False
+        self,
+        root: Graph,
+        writer: ProtoWriter,
+        store: Store,
+        *,
+        internal: bool = False,
+        node_names: Mapping[Node, str] | None = None,
     ) -> None:
         self._internal = internal
+        self._node_names = node_names or {}
         self._fresh = FreshNames(root)
-        self._writer = writer
+        self.writer = self._writer = writer
         self._store = store
 
     def write(self, proto: onnx.GraphProto, graph: Graph) -> None:
@@ -150,8 +163,8 @@ class GraphWriter:
         operands = graph.operands(node)
         proto.input.extend("" if value is None else names.of[value] for value in operands)
         proto.output.extend("" if value is None else names.of[value] for value in node.outputs)
-        if node.name:
-            proto.name = node.name
+        if name := self._node_names.get(node, node.name):
+            proto.name = name
         if node.domain:
             proto.domain = node.domain
         if node.attributes:

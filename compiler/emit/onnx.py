@@ -6,12 +6,13 @@ The IR version stays that of the source, or rises to the lowest that can express
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import onnx
 
+from optc.emit.files import replacing_file
 from optc.emit.graphs import GraphWriter, Inline, Skeleton, Store
 from optc.emit.protos import ProtoWriter, add_pairs
 from optc.emit.stores import ExternalWriter, Streamed
@@ -20,9 +21,8 @@ from optc.ir import DType, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from typing import BinaryIO
 
-    from optc.ir import Graph
+    from optc.ir import Graph, Node
 
 __all__ = ["ExternalWriter", "build_model", "save_model", "serialize"]
 
@@ -36,6 +36,7 @@ def build_model(
     external: ExternalWriter | None = None,
     skeleton: bool = False,
     metadata: Mapping[str, str] | None = None,
+    node_names: Mapping[Node, str] | None = None,
 ) -> onnx.ModelProto:
     """The graph as a ModelProto.
 
@@ -46,13 +47,15 @@ def build_model(
             names of their values: for shape inference, whose result `match_types` of the frontend
             maps back.
         metadata: added to the metadata_props of the model.
+        node_names: names of operations to write instead of their own.
 
     Raises:
         ModelError: external data of the source cannot be read.
     """
     store: Store = Skeleton() if skeleton else external or Inline()
     model = onnx.ModelProto()
-    _write(graph, model, model.graph, store, metadata or {}, internal=skeleton)
+    writer = GraphWriter(graph, ProtoWriter(), store, internal=skeleton, node_names=node_names)
+    _write(graph, model, model.graph, writer, metadata or {})
     return model
 
 
@@ -72,6 +75,7 @@ def save_model(
     *,
     external_data: Literal["auto", "always", "never"] = "auto",
     metadata: Mapping[str, str] | None = None,
+    node_names: Mapping[Node, str] | None = None,
 ) -> list[Path]:
     """Write the graph to a file, and its weights to ``<file>.data`` where that is asked for.
 
@@ -84,6 +88,7 @@ def save_model(
         external_data: ``auto`` moves weights out when they are more than 1.5 GiB; a model file ends
             at 2 GiB. ``always`` moves out every tensor of 1 KiB and more.
         metadata: added to the metadata_props of the model.
+        node_names: names of operations to write instead of their own.
 
     Returns:
         The files written, the model first.
@@ -98,13 +103,13 @@ def save_model(
     paths = [path, path.with_name(f"{path.name}.data")] if outside else [path]
     with ExitStack() as stack:
         # Entered in reverse: the data is in place before the model that refers to it.
-        model_file, *data_file = [stack.enter_context(_replacing(item)) for item in paths]
+        model_file, *data_file = [stack.enter_context(replacing_file(item)) for item in paths]
         if data_file:
             writer = ExternalWriter(data_file[0], paths[1].name)
-            model = build_model(graph, external=writer, metadata=metadata)
+            model = build_model(graph, external=writer, metadata=metadata, node_names=node_names)
             model_file.write(model.SerializeToString(deterministic=True))
         else:
-            for part in _stream(graph, metadata or {}, str(path)):
+            for part in _stream(graph, metadata or {}, str(path), node_names):
                 model_file.write(part)
     return paths
 
@@ -113,14 +118,11 @@ def _write(
     graph: Graph,
     model: onnx.ModelProto,
     proto: onnx.GraphProto,
-    store: Store,
+    graphs: GraphWriter,
     metadata: Mapping[str, str],
-    *,
-    internal: bool = False,
 ) -> None:
     """Fill `proto` with the main graph and `model`, which may hold it or not, with the rest."""
-    writer = ProtoWriter()
-    graphs = GraphWriter(graph, writer, store, internal=internal)
+    writer = graphs.writer
     graphs.write(proto, graph)
     info = graph.model
     for function in info.functions.values():
@@ -144,10 +146,16 @@ def _write(
     add_pairs(model, {**info.metadata, **metadata})
 
 
-def _stream(graph: Graph, metadata: Mapping[str, str], label: str) -> Iterator[bytes | memoryview]:
+def _stream(
+    graph: Graph,
+    metadata: Mapping[str, str],
+    label: str,
+    node_names: Mapping[Node, str] | None = None,
+) -> Iterator[bytes | memoryview]:
     model, proto = onnx.ModelProto(), onnx.GraphProto()
     store = Streamed(proto)
-    _write(graph, model, proto, store, metadata)
+    writer = GraphWriter(graph, ProtoWriter(), store, node_names=node_names)
+    _write(graph, model, proto, writer, metadata)
     size, parts = store.finish(model)
     if size > _PROTOBUF_LIMIT:
         raise OutputError(
@@ -163,22 +171,3 @@ def _weight_bytes(graph: Graph) -> int:
     nodes = (node for part in graph.walk() for node in part.nodes(Kind.CONSTANT, Kind.INPUT))
     tensors = (node.tensor for node in nodes if node.tensor is not None)
     return sum(tensor.nbytes for tensor in tensors if tensor.dtype is not DType.STRING)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` when the block ends well, and goes when it does not."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(
-            "output-unwritable",
-            f"cannot write: {error.strerror or error}",
-            location=str(path),
-            hint="the folder must exist, be writable, and have room for the weights",
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,11 +9,15 @@ import numpy as np
 
 from optc.errors import CapabilityError, ModelError
 from optc.ir.types import DType, TensorType
-from optc.numerics.evaluate import Session, readable, runtime_errors
+from optc.numerics.evaluate import Session, openvino_reason, readable, runtime_errors
+from optc.numerics.noise import Runner
 from optc.numerics.values import native as native_order
+from optc.targets import load_runtime
+from optc.targets.fact import version_key
+from optc.versions import library_version
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from optc.ir.types import Type
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from optc.numerics.values import Array, Feeds, Value
 
 
-class Engine(Protocol):
+class Engine(Runner, Protocol):
     """A model in its runtime."""
 
     @property
@@ -33,12 +36,25 @@ class Engine(Protocol):
     def inputs(self) -> Mapping[str, Type]:
         """Types of the inputs that a run must be given, by name."""
 
-    def run(self, feeds: Mapping[str, Value]) -> Feeds:
-        """Run the model once.
+    def bind(self, feeds: Mapping[str, Value]) -> Callable[[], object]:
+        """A call that runs the model on these inputs and does little else: what clocks measure.
 
-        Raises:
-            ModelError: ``runtime-failed``.
+        Inputs that the runtime takes without a copy are not copied, outputs stay where it leaves
+        them. Run the inputs once with `run` before, which reports what is wrong with them.
         """
+
+
+def require_runtime(name: str) -> None:
+    """Refuse a runtime that is not installed, or older than what artefacts are made for.
+
+    Raises:
+        CapabilityError: ``runtime-missing`` or ``runtime-too-old``.
+    """
+    minimum = load_runtime(name).versions.minimum
+    found = library_version(name)
+    if found is None:
+        raise _missing(name, minimum)
+    _check_version(name, found, minimum)
 
 
 def open_engine(model: Path, options: LaunchOptions) -> Engine:
@@ -53,22 +69,24 @@ def open_engine(model: Path, options: LaunchOptions) -> Engine:
             return _OpenVino(model, options)
         return _OnnxRuntime(model, options)
     except ImportError as error:
-        raise CapabilityError(
-            "runtime-missing",
-            f"{options.runtime} is not installed, and the model was compiled for it",
-            hint=f"pip install '{options.runtime}>={options.minimum_version}'",
-        ) from error
+        raise _missing(options.runtime, options.minimum_version) from error
 
 
-def _check_version(found: str, options: LaunchOptions) -> None:
+def _missing(runtime: str, minimum: str) -> CapabilityError:
+    return CapabilityError(
+        "runtime-missing",
+        f"{runtime} is not installed, and the model is compiled for it",
+        hint=f"pip install '{runtime}>={minimum}'",
+    )
+
+
+def _check_version(runtime: str, found: str, minimum: str) -> None:
     """Refuse a runtime that is older than what artefacts are made for."""
-    leading = re.match(r"\d+(\.\d+)*", found)
-    numbers = tuple(map(int, leading[0].split("."))) if leading else ()
-    if numbers < tuple(map(int, options.minimum_version.split("."))):
+    if version_key(found) < version_key(minimum):
         raise CapabilityError(
             "runtime-too-old",
-            f"{options.runtime} {found} is installed; artefacts need {options.minimum_version}",
-            hint=f"pip install '{options.runtime}>={options.minimum_version}'",
+            f"{runtime} {found} is installed; artefacts need {minimum}",
+            hint=f"pip install '{runtime}>={minimum}'",
         )
 
 
@@ -78,7 +96,7 @@ class _OnnxRuntime:
     def __init__(self, model: Path, options: LaunchOptions) -> None:
         import onnxruntime
 
-        _check_version(onnxruntime.__version__, options)
+        _check_version("onnxruntime", onnxruntime.__version__, options.minimum_version)
         session_options = onnxruntime.SessionOptions()
         enums = (onnxruntime.ExecutionMode, onnxruntime.GraphOptimizationLevel)
         for name, value in options.session_options.items():
@@ -106,6 +124,9 @@ class _OnnxRuntime:
     def run(self, feeds: Mapping[str, Value]) -> Feeds:
         return self._session.run(feeds)
 
+    def bind(self, feeds: Mapping[str, Value]) -> Callable[[], object]:
+        return self._session.bind(feeds)
+
 
 class _OpenVino:
     """OpenVINO; all runs share one request, so those of several threads take turns."""
@@ -113,14 +134,14 @@ class _OpenVino:
     def __init__(self, model: Path, options: LaunchOptions) -> None:
         import openvino
 
-        _check_version(openvino.__version__, options)
+        _check_version("openvino", openvino.__version__, options.minimum_version)
         try:
             self.native = openvino.Core().compile_model(
                 str(model), options.device, options.properties
             )
         except RuntimeError as error:
             raise ModelError(
-                "runtime-cannot-load", f"openvino: {_reason(error)}", location=str(model)
+                "runtime-cannot-load", f"openvino: {openvino_reason(error)}", location=str(model)
             ) from error
         self._request = self.native.create_infer_request()
         self._turn = threading.Lock()
@@ -140,11 +161,23 @@ class _OpenVino:
                     self._request.set_tensor(port, self._fed(port, feeds[port.get_any_name()]))
                 self._request.infer()
             except (RuntimeError, TypeError, ValueError) as error:
-                raise ModelError("runtime-failed", f"openvino: {_reason(error)}") from error
+                raise ModelError("runtime-failed", f"openvino: {openvino_reason(error)}") from error
             return {
                 port.get_any_name(): _fetched(self._request.get_tensor(port), _type(port))
                 for port in self.native.outputs
             }
+
+    def bind(self, feeds: Mapping[str, Value]) -> Callable[[], object]:
+        tensors = {
+            number: self._fed(port, feeds[port.get_any_name()])
+            for number, port in enumerate(self.native.inputs)
+        }
+
+        def call() -> object:
+            self._request.set_input_tensors(tensors)
+            return self._request.infer(share_outputs=True)
+
+        return call
 
     def _fed(self, port: Any, value: Value) -> Any:
         """A tensor with a copy of the value; bfloat16 bit by bit, which the binding cannot take."""
@@ -183,10 +216,3 @@ def _fetched(tensor: Any, type_: Type) -> Array:
     if isinstance(type_, TensorType) and type_.dtype is DType.BF16:
         return data.view(np.uint16).view(DType.BF16.numpy)
     return data
-
-
-def _reason(error: Exception) -> str:
-    """The last line of an OpenVINO message; those before name source files."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    own = [line for line in lines if not line.startswith(("Exception from src", "Check '"))]
-    return readable((own or lines or [type(error).__name__])[-1])

@@ -1,13 +1,14 @@
 """How much rounding noise a model has by itself, measured and not assumed.
 
-The same model on the same input gives other last bits when onnxruntime fuses and reorders its
-operations, and when each input element moves by one unit in its last place. Neither is wrong: what
-comes out differently is below the model's own resolution, and a rewrite of it may differ as much.
+The same model on the same input gives other last bits when a runtime fuses and reorders its
+operations, when another runtime has other kernels, and when each input element moves by one unit in
+its last place. None is wrong: what comes out differently is below the model's own resolution, and a
+rewrite of it may differ as much.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
@@ -17,39 +18,49 @@ from optc.numerics.draw import draw_range
 from optc.numerics.tolerance import EXACT, Noise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from optc.numerics.compare import OutputComparison
-    from optc.numerics.evaluate import Session
     from optc.numerics.values import Array, Feeds, Value
 
 _NUDGED: Final = (np.float16, np.float32, np.float64)
 
 
+class Runner(Protocol):
+    """A model that is ready to run."""
+
+    def run(self, feeds: Mapping[str, Value]) -> Feeds:
+        """Run the model once.
+
+        Raises:
+            ModelError: ``runtime-failed``.
+        """
+
+
 def measure_noise(
-    plain: Session, optimized: Session, feeds: Mapping[str, Value], *, seed: int = 0
+    plain: Runner, others: Sequence[Runner], feeds: Mapping[str, Value], *, seed: int = 0
 ) -> dict[str, Noise]:
     """The noise of each output of a model on one input.
 
     Args:
         plain: the model, loaded with ``optimize="none"``.
-        optimized: the same model, loaded with ``optimize="all"``.
+        others: the same model, loaded with other optimizations or in other runtimes.
         feeds: the input.
         seed: of the directions in which the input is moved.
 
     Returns:
-        The larger of both effects by output. A sequence or map counts as one output.
+        The largest of all effects by output. A sequence or map counts as one output.
 
     Raises:
         ModelError: the model does not run.
     """
     expected = plain.run(feeds)
-    others = (optimized.run(feeds), plain.run(nudge(feeds, seed=seed)))
+    results = (*(other.run(feeds) for other in others), plain.run(nudge(feeds, seed=seed)))
     return {
         name: _largest(
             output
-            for other in others
-            for output in compare_outputs({name: value}, {name: other[name]}, EXACT).outputs
+            for result in results
+            for output in compare_outputs({name: value}, {name: result[name]}, EXACT).outputs
         )
         for name, value in expected.items()
     }

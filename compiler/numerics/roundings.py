@@ -38,17 +38,22 @@ _UNIT_OPS: Final = ("Sigmoid", "HardSigmoid", "Tanh", "Softmax", "Erf", "Softsig
 _UNIT_ERROR: Final = 16 * _FLOAT32
 
 
-def derive_tolerances(graph: Graph, *others: Graph) -> dict[str, Tolerance]:
+def derive_tolerances(
+    graph: Graph, *others: Graph, stored: DType = DType.F32
+) -> dict[str, Tolerance]:
     """A tolerance for each output of a graph, by name.
 
     Args:
         graph: the source model's graph.
         others: what became of it; the loosest bound holds, so that operations that a pass moved to
             a smaller type count.
+        stored: element type that the float32 weights of `others` are stored in: each operation
+            with such a weight adds the variance of its rounding. Errors of the terms of a dot
+            product are independent and add like the terms, so its length does not count.
     """
     bounds = _bounds(graph)
     for other in others:
-        for name, bound in _bounds(other).items():
+        for name, bound in _bounds(other, _roundoff(stored)).items():
             bounds[name] = bounds[name].loosest(bound) if name in bounds else bound
     return bounds
 
@@ -58,8 +63,8 @@ def rounding_chain(graph: Graph) -> float:
     return _total(graph, ()) / _FLOAT32**2
 
 
-def _bounds(graph: Graph) -> dict[str, Tolerance]:
-    variances = _variances(graph, ())
+def _bounds(graph: Graph, stored: float = 0.0) -> dict[str, Tolerance]:
+    variances = _variances(graph, (), stored if stored > _FLOAT32 else 0.0)
     found: dict[str, Tolerance] = {}
     for output in graph.outputs:
         value = graph.operand(output, 0)
@@ -84,7 +89,7 @@ def _is_unit(graph: Graph, value: Value) -> bool:
     return False
 
 
-def _variances(graph: Graph, calls: tuple[Graph, ...]) -> Mapping[Node, float]:
+def _variances(graph: Graph, calls: tuple[Graph, ...], stored: float = 0.0) -> Mapping[Node, float]:
     """Variance of the relative error of the results of each operation."""
     found: dict[Node, float] = {}
     for node in graph.ordered():
@@ -92,7 +97,13 @@ def _variances(graph: Graph, calls: tuple[Graph, ...]) -> Mapping[Node, float]:
         before.extend(graph.captures(node).values())
         worst = max((found.get(value.node, 0.0) for value in before), default=0.0)
         found[node] = worst + _own_variance(graph, node, calls)
+        if stored and any(_is_weight(value) for value in before):
+            found[node] += stored**2
     return found
+
+
+def _is_weight(value: Value) -> bool:
+    return value.constant is not None and value.constant.dtype is DType.F32
 
 
 def _own_variance(graph: Graph, node: Node, calls: tuple[Graph, ...]) -> float:

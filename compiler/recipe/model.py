@@ -49,6 +49,16 @@ def _long_accuracy(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
+def _format_of_the_runtime(emit: Emit, info: ValidationInfo) -> Emit:
+    runtime = info.data.get("runtime")  # absent when it did not validate
+    if emit.format == "openvino" and runtime not in (None, "openvino"):
+        message = f"runtime '{runtime}' does not read format 'openvino'"
+        raise flaw(
+            "format-of-other-runtime", message, at=["format"], hint="write runtime: openvino"
+        )
+    return emit
+
+
 class RecipeBody(Section):
     """All of a recipe but its pipeline."""
 
@@ -77,7 +87,9 @@ class RecipeBody(Section):
         default="onnxruntime", description="what will execute the model"
     )
     data: Data = Field(default=Data(), description="real inputs, for calibration and validation")
-    emit: Emit = Field(default=Emit(), description="form of the emitted model")
+    emit: Annotated[Emit, AfterValidator(_format_of_the_runtime)] = Field(
+        default=Emit(), description="form of the emitted model"
+    )
     accuracy: Annotated[
         tuple[Annotated[Goal, AfterValidator(_labels_are_there)], ...], Short(_long_accuracy)
     ] = Field(default=(), description="a goal, or a list of goals")

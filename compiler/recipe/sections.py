@@ -2,12 +2,13 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from optc.ir import Shape
 from optc.launch import Settings
 from optc.launch import service as services
 from optc.numerics.metrics import find_metric
+from optc.passes.selector import Selector
 from optc.recipe.deployment import Service, Topology
 from optc.recipe.fields import FilePath, OneOf, Section, flaw, metric_names
 
@@ -120,28 +121,47 @@ class Data(Section):
     )
 
 
-def _available_format(name: object) -> object:
-    if name == "openvino":
-        raise flaw(
-            "emit-format-unavailable",
-            "format 'openvino' is not available in this version; allowed: onnx",
-            hint="write format: onnx with runtime: openvino; OpenVINO reads ONNX files",
-        )
-    return name
-
-
 class Emit(Section):
     """Form of the emitted model."""
 
-    format: Annotated[Literal["onnx"], BeforeValidator(_available_format)] = Field(
-        default="onnx", description="file format"
+    format: Literal["onnx", "openvino"] = Field(
+        default="onnx",
+        description="onnx: model.onnx; openvino: OpenVINO IR, model.xml and model.bin, for "
+        "`runtime: openvino`",
     )
     opset: int | None = Field(
         default=None, ge=7, description="ONNX opset to raise the model to; its own when left out"
     )
-    external_data: Literal["auto", "always", "never"] = Field(
-        default="auto", description="weights in a file of their own; auto: when the model is large"
+    lower: bool = Field(
+        default=True,
+        description="write operators in the form that the runtime computes fastest, after the "
+        "pipeline",
     )
+    external_data: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="ONNX weights in a file of their own; auto: when the model is large",
+    )
+    weights: Literal["f32", "f16", "bf16"] = Field(
+        default="f32",
+        description="how float32 weights lie in OpenVINO IR; computed with as float32: f16 and "
+        "bf16 halve the file and round the weights",
+    )
+    keep_fp32: tuple[Selector, ...] = Field(
+        default=(),
+        description="nodes of OpenVINO IR that stay fp32 where the runtime computes in bf16: "
+        "regular expressions on node names, or mappings with op, name, domain",
+    )
+
+    @model_validator(mode="after")
+    def _keys_of_the_format(self) -> Self:
+        others = {"onnx": ("weights", "keep_fp32"), "openvino": ("external_data",)}[self.format]
+        for key in others:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                needed = "openvino" if self.format == "onnx" else "onnx"
+                message = f"'{key}' says nothing about format '{self.format}'"
+                hint = f"leave it out, or write format: {needed}"
+                raise flaw("key-of-other-format", message, at=[key], hint=hint)
+        return self
 
     @field_validator("opset")
     @classmethod

@@ -19,7 +19,7 @@ def one(value: Value) -> Array:
 
 
 def measured(load: Load, text: str, **feeds: Array) -> dict[str, Noise]:
-    return measure_noise(load(text), load(text, optimize="all"), feeds)
+    return measure_noise(load(text), [load(text, optimize="all")], feeds)
 
 
 def test_an_identity_shows_the_nudge_of_its_input(load: Load) -> None:
