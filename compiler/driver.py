@@ -18,12 +18,14 @@ from optc.ir.bind import bind_inputs
 from optc.ir.text import print_graph
 from optc.launch import Emitted, render_launch
 from optc.launch.needs import used_precisions
+from optc.numerics.planned import plan_node
 from optc.passes.base import PassContext
 from optc.pipeline import run_pipeline
 from optc.prepare import Prepared, TargetPlan, planned_step, prepare
 from optc.recipe import resolve_pipeline
 from optc.results import Artifact, CompileResult, Plan
 from optc.targets import load_runtime, load_target
+from optc.targets.loading import shipped_kernels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -270,14 +272,16 @@ class _Compile:
         self, item: TargetPlan, run: PassRun, verification: Verification | None, place: Path
     ) -> None:
         warnings = _warnings(run.graph, verification, self.recipe.emit.opset)
-        warnings += self.emitter.warnings(run.graph)
+        warnings += [*self.emitter.warnings(run.graph), *_obstacles(run.graph, item)]
         if verification is None and self.recipe.accuracy:
             warnings.append("accuracy goals were not measured: verification is switched off")
-        self.warnings += [text for text in warnings if text not in self.warnings]
+        notes = verification.notes if verification else ()
+        self.warnings += [text for text in (*warnings, *notes) if text not in self.warnings]
         report = build_report(
             name=self.recipe.name,
-            target=item.target.id,
-            runtime=item.runtime.id,
+            target=item.target,
+            runtime=item.runtime,
+            hint=self.recipe.launch.precision,
             source_ops=self.source_ops,
             graph=run.graph,
             steps=run.steps,
@@ -358,6 +362,22 @@ def external_files(graph: Graph) -> list[Path]:
     """Files beside the model that its tensors lie in, sorted."""
     tensors = (value.constant for nested in graph.walk() for value in nested.constants())
     return sorted({t.file for t in tensors if t is not None and t.file is not None})
+
+
+def _obstacles(graph: Graph, item: TargetPlan) -> list[str]:
+    """Operations that are written in int8 and that the runtime computes in fp32, by the reason."""
+    table = shipped_kernels(item.runtime.id)
+    found: dict[str, list[str]] = {}
+    for nested in graph.walk():
+        for node in nested.ordered():
+            plan = plan_node(nested, node, table, item.target.capabilities)
+            if plan.obstacle:
+                found.setdefault(plan.obstacle, []).append(node.label)
+    return [
+        f"{len(nodes)} of the int8 operations run in fp32 on {item.runtime.id}, {nodes[0]} first: "
+        f"{reason}"
+        for reason, nodes in found.items()
+    ]
 
 
 def _warnings(graph: Graph, verification: Verification | None, opset: int | None) -> list[str]:

@@ -60,6 +60,7 @@ class Verification:
         missed: the first goal that was missed.
         keep: whether the recipe keeps a result that misses its goals.
         warnings: what the user should know.
+        notes: what the user should know of this machine; it stays out of the output folder.
     """
 
     data: str
@@ -70,6 +71,7 @@ class Verification:
     missed: GoalMissed | None = None
     keep: bool = False
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """What to print."""

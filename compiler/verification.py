@@ -1,9 +1,15 @@
 """Source model against emitted model: outputs within tolerance, accuracy goals, the guilty pass.
 
-The emitted file is loaded in onnxruntime as a user would load it and compared with the source
-model on the recipe's validation data, or on seeded inputs. An output that misses its derived bound
-is judged again with the rounding noise that the source model itself shows (`optc.numerics.noise`).
-When it still differs, the first pass whose result differs is found by bisecting the pipeline.
+The emitted file is loaded in its runtime, ONNX in onnxruntime and OpenVINO IR in OpenVINO, and
+compared with the source model in onnxruntime, on the recipe's validation data or on seeded inputs.
+An output that misses its derived bound is judged again with the rounding noise that the source
+model itself shows (`optc.numerics.noise`). When it still differs, the first pass whose result
+differs is found by bisecting the pipeline.
+
+A CPU without VNNI saturates sums of int8 products where the target does not (`optc.launch.needs`).
+There, graphs with int8 products are judged as they are written, in onnxruntime without its own
+rewriting, which computes QuantizeLinear and DequantizeLinear one by one around fp32 products; the
+emitted file is loaded all the same, and a warning says what was not seen.
 """
 
 from __future__ import annotations
@@ -14,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optc.emit.onnx import save_model
-from optc.errors import GoalMissed, ModelError
+from optc.errors import CapabilityError, GoalMissed, ModelError
 from optc.frontend.onnx import read_tensor
 from optc.numerics.batches import Batch
 from optc.numerics.compare import Comparison, compare_outputs
@@ -25,14 +31,18 @@ from optc.numerics.inputs import InputHints, synthetic_inputs, workable_sizes
 from optc.numerics.metrics import find_metric
 from optc.numerics.noise import measure_noise
 from optc.numerics.roundings import derive_tolerances
+from optc.numerics.traffic import precision
+from optc.targets import host_capabilities
 from optc.verdict import GoalResult, Verification
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from optc.emitter import Emitter
     from optc.ir import Graph
-    from optc.numerics.evaluate import Session
+    from optc.numerics.evaluate import Optimization, Session
     from optc.numerics.metrics import Accumulator, Metric
+    from optc.numerics.noise import Runner
     from optc.numerics.values import Feeds
     from optc.passes.base import PassContext
     from optc.pipeline import PlannedStep, Progress
@@ -42,7 +52,7 @@ _BATCH = 16  # samples per run: few enough for large outputs, enough to keep the
 
 
 def verify_artifact(
-    recipe: Recipe,
+    emitter: Emitter,
     source: Callable[[], Graph],
     result: Graph,
     artifact: Path,
@@ -53,7 +63,7 @@ def verify_artifact(
     """Compare an emitted model with the source model, and measure the accuracy goals.
 
     Args:
-        recipe: says on which data, how exact, and which goals.
+        emitter: wrote it, and opens it; its recipe says on which data, how exact, which goals.
         source: makes the graph of the source model anew.
         result: the graph that was emitted.
         artifact: the emitted model.
@@ -66,9 +76,9 @@ def verify_artifact(
         DataError: the data does not fit the model.
         GoalMissed: the result does not load, or its outputs differ from the source's.
     """
-    check = _Check(recipe, source, result, progress)
+    check = _Check(emitter, source, result, progress)
     try:
-        session = open_session(artifact, threads=0)
+        session = check.open_result(artifact, result)
     except ModelError as error:
         guilty = check.bisect(steps, context)
         raise GoalMissed(
@@ -91,6 +101,7 @@ def verify_artifact(
         missed=None if missed is None else _missed(missed),
         keep=all(r.met or r.goal.on_miss == "keep" for r in goals),
         warnings=tuple(check.warnings),
+        notes=tuple(check.notes),
     )
 
 
@@ -108,12 +119,13 @@ class _Check:
 
     def __init__(
         self,
-        recipe: Recipe,
+        emitter: Emitter,
         source: Callable[[], Graph],
         result: Graph,
         progress: Progress | None,
     ) -> None:
-        self.recipe = recipe
+        self.emitter = emitter
+        self.recipe = recipe = emitter.recipe
         self.source = source
         self.progress = progress
         self.warnings: list[str] = []
@@ -124,18 +136,40 @@ class _Check:
         own = {"rtol": recipe.verify.rtol, "atol": recipe.verify.atol}
         self.tolerances = {
             name: bound.with_bounds(**own)
-            for name, bound in derive_tolerances(graph, result).items()
+            for name, bound in derive_tolerances(graph, result, stored=emitter.stored).items()
         }
+        self.as_written = _saturates_here(result)
+        self.notes: list[str] = []
+        if self.as_written:
+            self.notes.append(
+                "this CPU has no VNNI, and int8 products saturate on it: source and result were "
+                "compared as they are written, not as int8 kernels compute them; compile on a CPU "
+                "with VNNI to verify those"
+            )
         self.expected = self._open_source()
         self.feeds = self._choose_feeds()
 
     def _open_source(self) -> Session:
+        optimize: Optimization = "none" if self.as_written else "all"
         try:
-            return open_session(self.recipe.model_path, threads=0)
+            return open_session(self.recipe.model_path, threads=0, optimize=optimize)
         except ModelError as error:
             error.hint = "the source model cannot be verified here: pass --no-verify to skip that"
             error.location = str(self.recipe.model_path)
             raise
+
+    def open_result(self, artifact: Path, graph: Graph) -> Runner:
+        """The emitted model, ready to run; its graph as it is written where that must be.
+
+        Raises:
+            ModelError: the runtime rejects it.
+        """
+        session = self.emitter.open(artifact)
+        if not self.as_written:
+            return session
+        with _temporary() as folder:
+            save_model(graph, folder / "model.onnx")
+            return open_session(folder / "model.onnx", threads=0, optimize="none")
 
     def _choose_feeds(self) -> list[Feeds]:
         """The inputs that outputs are compared on; also sets `origin` and `samples`."""
@@ -152,21 +186,11 @@ class _Check:
         self.samples = sum(batch.count for batch in batches)
         return [batch.feeds for batch in batches]
 
-    def _hints(self, *, largest: bool = False) -> InputHints:
-        """What the recipe says about inputs, bounded dimensions at one end of their bounds."""
-        inputs = self.recipe.inputs.items()
-        shapes = {n: spec.largest if largest else spec.smallest for n, spec in inputs}
-        return InputHints(
-            shapes={name: shape for name, shape in shapes.items() if shape},
-            ranges={name: spec.range for name, spec in inputs if spec.range},
-            limits=self.limits,
-        )
-
     def _seeded(self, samples: int) -> list[Feeds]:
         """Made-up inputs; where the recipe bounds dimensions, as many at the other bound."""
         seed = self.recipe.verify.seed
         feeds: list[Feeds] = []
-        ends = [self._hints(), self._hints(largest=True)]
+        ends = [input_hints(self.recipe, self.limits, largest=largest) for largest in (False, True)]
         for hints in ends if ends[0] != ends[1] else ends[:1]:
             sizes = workable_sizes(self.expected, self.types, hints=hints, seed=seed)
             feeds += synthetic_inputs(
@@ -183,7 +207,7 @@ class _Check:
             split=validation.split or "",
             labels=validation.labels or "",
             limit=limit,
-            hints=self._hints(),
+            hints=input_hints(self.recipe, self.limits),
             read_value=read_tensor,
         )
         for batch in dataset.batches(_BATCH):
@@ -194,7 +218,7 @@ class _Check:
         if self.progress is not None:
             self.progress(activity, done, total)
 
-    def compare(self, session: Session) -> Comparison:
+    def compare(self, session: Runner) -> Comparison:
         """Compare a result on all inputs; within the derived bound, or within measured noise."""
         found = []
         for number, feeds in enumerate(self.feeds):
@@ -217,7 +241,9 @@ class _Check:
 
     def _with_noise(self, feeds: Feeds, expected: Feeds, actual: Feeds) -> Comparison:
         plain = open_session(self.recipe.model_path, threads=0, optimize="none")
-        noise = measure_noise(plain, self.expected, feeds)
+        native = self.emitter.open_source()
+        others = [self.expected] if native is None else [self.expected, native]
+        noise = measure_noise(plain, others, feeds)
         bounds = {n: bound.widened(noise[n]) for n, bound in self.tolerances.items()}
         return compare_outputs(expected, actual, bounds)
 
@@ -246,10 +272,10 @@ class _Check:
             if step.run is not None:
                 step.run.apply(graph, context)
         with _temporary() as folder:
-            save_model(graph, folder / "model.onnx")
             try:
-                return self.compare(open_session(folder / "model.onnx", threads=0)).passed
-            except ModelError:
+                model, *_ = self.emitter.save(graph, folder)
+                return self.compare(self.open_result(model, graph)).passed
+            except (CapabilityError, ModelError):
                 return False
 
     def failure(self, comparison: Comparison, guilty: str) -> GoalMissed:
@@ -263,7 +289,7 @@ class _Check:
             hint="nothing was written; leave that out, and report it",
         )
 
-    def measure(self, session: Session) -> tuple[GoalResult, ...]:
+    def measure(self, session: Runner) -> tuple[GoalResult, ...]:
         """The recipe's accuracy goals, on all validation data or on the seeded inputs."""
         goals = self.recipe.accuracy
         if not goals:
@@ -306,6 +332,33 @@ class _Score:
     def result(self, goal: Goal) -> GoalResult:
         base = None if self.base is None else self.base.compute()
         return GoalResult(goal, self.metric.unit, self.own.compute(), base)
+
+
+def input_hints(recipe: Recipe, limits: Mapping[str, int], *, largest: bool = False) -> InputHints:
+    """What a recipe says about inputs.
+
+    Args:
+        recipe: the recipe.
+        limits: for integer inputs, one more than the greatest valid index.
+        largest: take bounded dimensions at their upper bound, not the lower one.
+    """
+    inputs = recipe.inputs.items()
+    shapes = {n: spec.largest if largest else spec.smallest for n, spec in inputs}
+    return InputHints(
+        shapes={name: shape for name, shape in shapes.items() if shape},
+        ranges={name: spec.range for name, spec in inputs if spec.range},
+        limits=limits,
+    )
+
+
+def _saturates_here(graph: Graph) -> bool:
+    """Whether int8 products of the graph would be computed wrongly on this CPU."""
+    known = host_capabilities()
+    if not known or "vnni" in known:
+        return False
+    return any(
+        precision(nested, node) == "int8" for nested in graph.walk() for node in nested.nodes()
+    )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from optc.targets.ask import Question, ask
 from optc.targets.capabilities import CAPABILITIES, Precision
 from optc.targets.compare import Difference, differences
 from optc.targets.fact import Fact
-from optc.targets.host import Host, detect_host, host_target
+from optc.targets.host import Host, detect_host, host_capabilities, host_target
 from optc.targets.loading import (
     RUNTIME_NAMES,
     TARGET_NAMES,
@@ -53,6 +53,7 @@ __all__ = [
     "detect_host",
     "differences",
     "find_target",
+    "host_capabilities",
     "load_runtime",
     "load_target",
     "missing_capability",

@@ -61,6 +61,20 @@ class Descriptor(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
+class Versioned(Descriptor):
+    """A statement that holds for some versions of a runtime only."""
+
+    since: Version | None = Field(default=None, description="first version it holds for")
+    until: Version | None = Field(default=None, description="last version it holds for")
+
+    def holds_for(self, version: str | None) -> bool:
+        """Whether it speaks about a version of the runtime; None stands for the newest."""
+        if version is None:
+            return self.until is None
+        after = self.since is None or version_key(version) >= version_key(self.since)
+        return after and (self.until is None or within(version, self.until))
+
+
 class Fact(Descriptor, Generic[T]):
     """One value, the document or measurement behind it, and how sure it is.
 

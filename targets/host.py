@@ -189,6 +189,14 @@ def detect_host(cpuinfo: Path = CPUINFO, *, kernel: str | None = None) -> Host:
     )
 
 
+def host_capabilities() -> frozenset[str]:
+    """Capabilities of this machine's CPU; none where it cannot be read."""
+    try:
+        return capabilities_of(detect_host().flags)
+    except TargetError:
+        return frozenset()
+
+
 def host_target(cpuinfo: Path = CPUINFO) -> Target:
     """The highest target whose flags this machine has.
 

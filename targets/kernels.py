@@ -19,9 +19,7 @@ from optc.targets.fact import (
     Name,
     Some,
     Text,
-    Version,
-    version_key,
-    within,
+    Versioned,
 )
 from optc.targets.paths import PATH_NEEDS, ComputePath
 
@@ -74,6 +72,9 @@ OUTCOMES: Mapping[Outcome, str] = MappingProxyType(
 
 Emulated: by instructions that are not made for the type. Slow: slower than fp32, or near it.
 """
+
+ZeroPoint = Literal["any", "symmetric", "asymmetric"]
+"""Zero points of activations; symmetric is 0 for s8 and 128 for u8."""
 
 OpName = Annotated[str, StringConstraints(pattern=r"^(\*|[A-Z][A-Za-z0-9]*)$")]
 """An ONNX operator; ``*`` stands for every one that has no route of its own in these types."""
@@ -129,7 +130,7 @@ class Condition(Descriptor):
     )
 
 
-class Route(Descriptor):
+class Route(Versioned):
     """One way to write an operator down, and what the runtime makes of it."""
 
     ops: Some[OpName] = Field(description="ONNX operators")
@@ -141,7 +142,7 @@ class Route(Descriptor):
     output: Element | None = Field(
         default=None, description="element type of the result; null: any that the form allows"
     )
-    zero_point: Literal["any", "symmetric", "asymmetric"] = Field(
+    zero_point: ZeroPoint = Field(
         default="any",
         description="zero points of the activations; symmetric is 0 for s8 and 128 for u8",
     )
@@ -150,8 +151,6 @@ class Route(Descriptor):
     )
     choices: Some[Choice] = Field(description="by CPU, the best first")
     conditions: tuple[Condition, ...] = Field(default=(), description="what must hold besides")
-    since: Version | None = Field(default=None, description="first version it holds for")
-    until: Version | None = Field(default=None, description="last version it holds for")
     evidence: Text = Field(description="measurement or document")
     confidence: Confidence = Field(description="how sure that is")
 
@@ -172,13 +171,6 @@ class Route(Descriptor):
         fitting = (choice for choice in self.choices if set(choice.needs) <= set(capabilities))
         return next(fitting, None)
 
-    def holds_for(self, version: str | None) -> bool:
-        """Whether it speaks about a version of the runtime; None stands for the newest."""
-        if version is None:
-            return self.until is None
-        after = self.since is None or version_key(version) >= version_key(self.since)
-        return after and (self.until is None or within(version, self.until))
-
 
 class KernelTable(Descriptor):
     """All routes of one runtime, the recommended form of each operator first.
@@ -190,6 +182,42 @@ class KernelTable(Descriptor):
     runtime: Name = Field(description="the runtime")
     ladders: dict[Name, Some[Choice]] = Field(default={}, description="choices by name")
     routes: Some[Route] = Field(description="routes; within an operator and type the best first")
+
+    def find(
+        self,
+        op: str,
+        form: Form,
+        activation: Element,
+        weight: Element | None = None,
+        output: Element | None = None,
+        zero_point: ZeroPoint = "any",
+        *,
+        version: str | None = None,
+    ) -> Route | None:
+        """The route of an operator in exactly this spelling; None when the table has none.
+
+        A pair of activations goes by the route of a weight, and a clamp in front of the
+        quantization by that of none, where the table does not tell them apart; an operator
+        without a route of its own goes by that of ``*``.
+        """
+        known = {route.form for route in self.routes}
+        general: dict[Form, Form] = {"pair": "plain", "qdq-relu": "qdq"}
+        forms = {form}
+        if form == "pair" or form not in known:
+            forms.add(general.get(form, form))
+        fitting = [
+            route
+            for route in self.routes
+            if route.form in forms
+            and route.activation == activation
+            and route.weight in {None, weight}
+            and route.output in {None, output}
+            and (route.zero_point == "any" or route.zero_point == zero_point)
+            and route.holds_for(version)
+        ]
+        fitting.sort(key=lambda route: (route.form != form, "*" in route.ops))
+        own = (route for route in fitting if op in route.ops or "*" in route.ops)
+        return next(own, None)
 
     @model_validator(mode="before")
     @classmethod

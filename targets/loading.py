@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from optc.errors import TargetError, did_you_mean
+from optc.targets.conversion import ConversionTable
 from optc.targets.extensions import ExtensionTable
 from optc.targets.fact import Descriptor
 from optc.targets.kernels import KernelTable
@@ -34,6 +35,8 @@ TARGET_NAMES = (
     "emeraldrapids",
 )
 RUNTIME_NAMES = ("onnxruntime", "openvino")
+CONVERTED_NAMES = ("openvino",)
+"""Runtimes with a format of their own, to which a converter must bring the graph."""
 MAX_BYTES = 256 * 1024
 """Largest descriptor that is read; those of the package have up to 25 KiB."""
 MAX_DEPTH = 8
@@ -59,6 +62,12 @@ def shipped_runtime(name: str) -> Runtime:
 def shipped_kernels(name: str) -> KernelTable:
     """The kernels of the runtime of the package called `name`, one of RUNTIME_NAMES."""
     return read_descriptor(_HERE / "kernels" / f"{name}.yaml", KernelTable)
+
+
+@cache
+def shipped_conversions(name: str) -> ConversionTable:
+    """What the converter of a runtime cannot take; `name` is one of CONVERTED_NAMES."""
+    return read_descriptor(_HERE / "conversions" / f"{name}.yaml", ConversionTable)
 
 
 @cache

@@ -11,8 +11,8 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,18 +42,21 @@ def replacing(target: Path) -> Iterator[Path]:
     target = Path(os.path.abspath(target))
     check_replaceable(target)
     made = [parent for parent in target.parents if not parent.exists()]
+    # Named before it exists: an interrupt at any point below finds it and removes it.
+    fresh = target.with_name(f".{target.name}.optc-{secrets.token_hex(4)}")
+    locks: list[int] = []
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(target)
-        fresh, lock = _make_locked(target)
-    except OSError as error:
-        raise OutputError(
-            "output-unwritable",
-            f"cannot write: {error.strerror}",
-            location=str(target),
-            hint="check the permissions of the folder above, or choose another output folder",
-        ) from error
-    try:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(target)
+            _make_locked(fresh, locks)
+        except OSError as error:
+            raise OutputError(
+                "output-unwritable",
+                f"cannot write: {error.strerror}",
+                location=str(target),
+                hint="check the permissions of the folder above, or choose another output folder",
+            ) from error
         yield fresh
         _put_in_place(fresh, target)
     except OSError as error:
@@ -64,7 +67,8 @@ def replacing(target: Path) -> Iterator[Path]:
             hint="check free space and permissions; the old output is untouched",
         ) from error
     finally:
-        os.close(lock)
+        for lock in locks:
+            os.close(lock)
         shutil.rmtree(fresh, ignore_errors=True)
         for parent in made:
             with suppress(OSError):  # not empty: the block ended well
@@ -143,23 +147,15 @@ def _listed(manifest: Path) -> set[str]:
         return set()
 
 
-def _umask(folder: Path) -> int:
-    # The umask can only be read by setting it, which would disturb other threads.
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    found = [line.split()[1] for line in status.splitlines() if line.startswith("Umask:")]
-    return int(found[0], 8) if found else 0o777 & ~folder.stat().st_mode
-
-
-def _make_locked(target: Path) -> tuple[Path, int]:
-    """A new folder beside `target` and a lock on it, held while this process lives."""
+def _make_locked(fresh: Path, locks: list[int]) -> None:
+    """Make the folder and lock it for as long as this process lives; the lock goes to `locks`."""
     while True:
-        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.optc-", dir=target.parent))
-        lock = os.open(fresh, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fresh.mkdir()
+        locks.append(os.open(fresh, os.O_RDONLY))
+        fcntl.flock(locks[-1], fcntl.LOCK_EX)
         if fresh.exists():
-            fresh.chmod(0o777 & ~_umask(target.parent))
-            return fresh, lock
-        os.close(lock)  # another run took it for abandoned before the lock was held
+            return
+        os.close(locks.pop())  # another run took it for abandoned before the lock was held
 
 
 def _remove_abandoned(target: Path) -> None:

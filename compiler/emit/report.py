@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from optc.ir import DType, TensorType
+from optc.numerics.planned import plan_node
+from optc.targets.loading import shipped_kernels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from optc.ir import Graph, Node
+    from optc.ir import Graph
     from optc.rewrite.trace import StepRecord
-
-_PRECISION = {DType.F32: "fp32", DType.F16: "fp16", DType.BF16: "bf16", DType.F64: "fp64"}
-_INT8 = frozenset({"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
-
+    from optc.targets import Precision, Runtime, Target
 
 def op_counts(graph: Graph) -> dict[str, int]:
     """Number of operations by qualified operator name, subgraphs included, most frequent first."""
@@ -23,48 +21,40 @@ def op_counts(graph: Graph) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def precision(node: Node) -> tuple[str, str]:
-    """The precision that a node computes in, and the reason.
-
-    Returns:
-        One of ``fp32 fp16 bf16 fp64 int8 other`` (integer, boolean and string work is ``other``),
-        and why it is that.
-    """
-    if node.op_type in _INT8:
-        return "int8", "integer operator of the source model"
-    for value in node.outputs:
-        kind = value.type if value is not None else None
-        if isinstance(kind, TensorType) and kind.dtype in _PRECISION:
-            return _PRECISION[kind.dtype], "element type of the source model"
-        if isinstance(kind, TensorType) and kind.dtype is not DType.UNDEFINED:
-            return "other", f"computes {kind.dtype.value}"
-    return "other", "type not known"
-
-
 def precision_counts(graph: Graph) -> dict[str, dict[str, int]]:
-    """Operations by operator and precision; the sums are the operation count."""
+    """Operations by operator and planned precision; the sums are the operation count."""
     table: dict[str, Counter[str]] = {}
     for nested in graph.walk():
         for node in nested.ordered():
-            table.setdefault(node.qualified_op, Counter())[precision(node)[0]] += 1
+            counts = table.setdefault(node.qualified_op, Counter())
+            counts[plan_node(nested, node).precision] += 1
     return {op: dict(sorted(table[op].items())) for op in sorted(table)}
 
 
-def node_rows(graph: Graph) -> list[dict[str, object]]:
+def node_rows(
+    graph: Graph, target: Target, runtime: Runtime, hint: Precision
+) -> list[dict[str, object]]:
     """One row per operation, in execution order: name, operator, precision and its reason, origin.
 
-    ``made_by`` and ``sources`` stand only on operations that a pass made.
+    Multiply-accumulate operations also say how they are written, the kernel that the runtime has
+    for that on the target with its ``isa``, and ``expected`` with an ``obstacle`` where it computes
+    in another precision. ``made_by`` and ``sources`` stand only on operations that a pass made.
     """
+    table = shipped_kernels(runtime.id)
     rows: list[dict[str, object]] = []
     for nested in graph.walk():
         for node in nested.ordered():
-            kind, reason = precision(node)
+            plan = plan_node(nested, node, table, target.capabilities, hint=hint)
             row: dict[str, object] = {
                 "name": node.label,
                 "op": node.qualified_op,
-                "precision": kind,
-                "reason": reason,
+                "precision": plan.precision,
+                "reason": plan.reason,
             }
+            if plan.heavy:
+                row |= {"form": plan.form, "kernel": plan.kernel, "isa": plan.isa}
+            if plan.obstacle:
+                row |= {"expected": plan.expected, "obstacle": plan.obstacle}
             if node.origin is not None and node.origin.made_by:
                 row["made_by"] = list(node.origin.passes())
                 row["sources"] = list(node.origin.sources())
@@ -75,8 +65,9 @@ def node_rows(graph: Graph) -> list[dict[str, object]]:
 def build_report(
     *,
     name: str,
-    target: str,
-    runtime: str,
+    target: Target,
+    runtime: Runtime,
+    hint: Precision,
     source_ops: Mapping[str, int],
     graph: Graph,
     steps: Iterable[StepRecord],
@@ -89,6 +80,7 @@ def build_report(
         name: the recipe's name.
         target: CPU target.
         runtime: runtime that will execute the model.
+        hint: what it is told to compute fp32 operations in.
         source_ops: `op_counts` of the model as it was read.
         graph: the final graph.
         steps: what the passes did.
@@ -100,8 +92,8 @@ def build_report(
     return {
         "schema_version": 1,
         "name": name,
-        "target": target,
-        "runtime": runtime,
+        "target": target.id,
+        "runtime": runtime.id,
         "opset": graph.opset,
         "operations": {
             "source": sum(source_ops.values()),
@@ -113,5 +105,5 @@ def build_report(
         "passes": [step.to_dict() for step in steps],
         "verification": dict(verification),
         "warnings": list(warnings),
-        "nodes": node_rows(graph),
+        "nodes": node_rows(graph, target, runtime, hint),
     }
