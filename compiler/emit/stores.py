@@ -96,11 +96,12 @@ class Streamed:
         heads = [self._head(i, proto) for i, proto in enumerate(self._main.initializer)]
         del self._main.initializer[:]
         body = self._main.SerializeToString(deterministic=True)
-        start = model.SerializeToString(deterministic=True)
         tails = (self._late[i].nbytes if i in self._late else 0 for i in range(len(heads)))
         length = len(body) + sum(map(len, heads)) + sum(tails)
-        start += _field(onnx.ModelProto.GRAPH_FIELD_NUMBER, length) + body
-        return len(start) - len(body) + length, self._parts(start, heads)
+        before, behind = _around_graph(model)
+        before += _field(onnx.ModelProto.GRAPH_FIELD_NUMBER, length)
+        size = len(before) + length + len(behind)
+        return size, self._parts(before + body, heads, behind)
 
     def _head(self, index: int, proto: onnx.TensorProto) -> bytes:
         head: bytes = proto.SerializeToString(deterministic=True)
@@ -111,12 +112,31 @@ class Streamed:
             length = len(head) + size
         return _field(onnx.GraphProto.INITIALIZER_FIELD_NUMBER, length) + head
 
-    def _parts(self, start: bytes, heads: list[bytes]) -> Iterator[bytes | memoryview]:
+    def _parts(
+        self, start: bytes, heads: list[bytes], end: bytes
+    ) -> Iterator[bytes | memoryview]:
         yield start
         for index, head in enumerate(heads):
             yield head
             if index in self._late:
                 yield from self._late[index].chunks()
+        yield end
+
+
+def _around_graph(model: onnx.ModelProto) -> tuple[bytes, bytes]:
+    """The fields of a model before and behind its graph, in the order of their numbers.
+
+    Any order is valid. OpenVINO tells ONNX files by their first three fields, though, and rejects
+    one where a field stands twice among them, as opset imports before the graph would.
+    """
+    parts = (onnx.ModelProto(), onnx.ModelProto())
+    for part, before in zip(parts, (True, False), strict=True):
+        part.CopyFrom(model)
+        for field, _ in model.ListFields():
+            if (field.number < onnx.ModelProto.GRAPH_FIELD_NUMBER) != before:
+                part.ClearField(field.name)
+    head, tail = (part.SerializeToString(deterministic=True) for part in parts)
+    return head, tail
 
 
 def _field(number: int, length: int) -> bytes:

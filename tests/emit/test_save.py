@@ -156,3 +156,35 @@ def test_a_failure_leaves_the_old_files(tmp_path: Path) -> None:
         save_model(loaded, path, external_data="always")
     assert (path.read_bytes(), data.read_bytes()) == before
     assert sorted(item.name for item in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
+
+
+def top_fields(data: bytes) -> list[int]:
+    """Numbers of the fields of a message, in the order of the file (protobuf encoding)."""
+    found, place = [], 0
+
+    def varint() -> int:
+        nonlocal place
+        value = shift = 0
+        while True:
+            byte = data[place]
+            place += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while place < len(data):
+        key = varint()
+        found.append(key >> 3)
+        size = varint()
+        place += size if key & 7 == 2 else 0
+    return found
+
+
+def test_fields_of_the_model_come_in_their_order() -> None:
+    """OpenVINO takes a file for ONNX only when its first three fields differ."""
+    made = Graph("main", {"": 21, "com.microsoft": 1, "ai.onnx.ml": 3})
+    x = made.add_input("x", TensorType(DType.F32, (2,)))
+    made.add_constant(Tensor.from_numpy(np.zeros(9999, np.float32)), "w")
+    made.add_output(x, "y", x.type)
+    assert top_fields(serialize(made)) == [1, 7, 8, 8, 8]
