@@ -7,28 +7,25 @@ renamed its kernels twice, so a name proves an extension only for a range of ver
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from optc.targets.capabilities import TABLE
-from optc.targets.fact import Confidence, Descriptor, Name, Some, Text, Version, version_key, within
+from optc.targets.fact import (
+    Confidence,
+    Descriptor,
+    Name,
+    Pattern,
+    Some,
+    Text,
+    Version,
+    version_key,
+    within,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-def _compiles(pattern: str) -> str:
-    """Refuse text that is not a regular expression."""
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from error
-    return pattern
-
-
-Pattern = Annotated[str, AfterValidator(_compiles)]
-"""A regular expression, searched for in a name."""
 
 
 class KernelName(Descriptor):
@@ -78,6 +75,10 @@ class Extension(Descriptor):
             and (name.until is None or within(onednn, name.until))
             for name in self.onednn_names
         )
+
+    def shown_by(self, primitive: str) -> bool:
+        """Whether OpenVINO's primitiveType shows that the extension ran."""
+        return self.openvino_name is not None and bool(re.search(self.openvino_name, primitive))
 
 
 class ExtensionTable(Descriptor):

@@ -39,6 +39,18 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")]
 """Dotted numbers, quoted in YAML: 5.10 without quotes is the number 5.1."""
 
+def _compiles(pattern: str) -> str:
+    """Refuse text that is not a regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_compiles)]
+"""A regular expression, searched for in a name."""
+
 Confidence = Literal["high", "medium", "low"]
 
 

@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from optc.errors import TargetError, did_you_mean
-from optc.targets.conversion import ConversionTable
+from optc.targets.conversion_table import ConversionTable
 from optc.targets.extensions import ExtensionTable
 from optc.targets.fact import Descriptor
 from optc.targets.kernels import KernelTable
@@ -38,7 +38,7 @@ RUNTIME_NAMES = ("onnxruntime", "openvino")
 CONVERTED_NAMES = ("openvino",)
 """Runtimes with a format of their own, to which a converter must bring the graph."""
 MAX_BYTES = 256 * 1024
-"""Largest descriptor that is read; those of the package have up to 25 KiB."""
+"""Largest descriptor that is read; those of the package have up to 40 KiB."""
 MAX_DEPTH = 8
 """Longest chain of files that extend each other."""
 

@@ -8,7 +8,9 @@ from optc.targets.capabilities import CAPABILITIES
 from optc.targets.describe import plain
 from optc.targets.kernels import FORMS, OUTCOMES
 from optc.targets.loading import (
+    CONVERTED_NAMES,
     RUNTIME_NAMES,
+    shipped_conversions,
     shipped_extensions,
     shipped_kernels,
     shipped_runtime,
@@ -18,6 +20,7 @@ from optc.targets.loading import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from optc.targets.conversion_table import AttributeCondition, Conversion, TensorCondition
     from optc.targets.fact import Fact
     from optc.targets.kernels import Choice, Route
     from optc.targets.model import Target
@@ -62,6 +65,7 @@ def render_markdown() -> str:
         _advice(),
         _extensions(),
         *(_kernels(name) for name in RUNTIME_NAMES),
+        *(_conversions(name) for name in CONVERTED_NAMES),
     )
     return "\n".join(line for section in sections for line in (*section, "")).rstrip() + "\n"
 
@@ -195,3 +199,61 @@ def _choice(choice: Choice) -> str:
     kernel = choice.kernel or ("" if choice.outcome == "rejected" else "kernel unknown")
     note = f" ({choice.note})" if choice.note else ""
     return f"{choice.isa}: {outcome}{kernel}{note}".strip()
+
+
+def _conversions(name: str) -> Iterator[str]:
+    """What the converter of one runtime cannot take."""
+    runtime, table = shipped_runtime(name), shipped_conversions(name)
+    yield f"## What cannot be converted to {runtime.title}"
+    yield ""
+    yield (
+        "Refused before anything is written. *Rejected*: cannot be made or loaded; *wrong*: "
+        "computes something else, if not for all data. The converter may refuse more."
+    )
+    yield ""
+    yield from _table(
+        ("operators", "where", "outcome", "versions", "reason", "instead"),
+        (_conversion(entry) for entry in table.conversions),
+    )
+
+
+def _conversion(entry: Conversion) -> tuple[str, ...]:
+    ops = ", ".join("any" if op == "*" else op for op in entry.ops)
+    where = (
+        "a function of the model is called" if entry.function else "",
+        f"an operand or result is {' or '.join(entry.types)}" if entry.types else "",
+        *(_tensor("operand", condition) for condition in entry.operands),
+        *(_tensor("result", condition) for condition in entry.results),
+        *(_attribute(condition) for condition in entry.attributes),
+        "a subgraph captures" if entry.captures else "",
+        f"opset {entry.opset_since} or newer" if entry.opset_since else "",
+        f"opset {entry.opset_until} or older" if entry.opset_until else "",
+    )
+    versions = (
+        f"from {entry.since}" if entry.since else "",
+        f"to {entry.until}" if entry.until else "",
+    )
+    return (
+        ops,
+        "; ".join(filter(None, where)),
+        entry.outcome,
+        " ".join(filter(None, versions)),
+        entry.reason,
+        entry.instead,
+    )
+
+
+def _tensor(role: str, condition: TensorCondition) -> str:
+    """``operand 1: constant no``: the conditions as the descriptor spells them."""
+    stated = condition.model_dump(exclude_unset=True, exclude={"index"})
+    what = f"any {role}" if condition.index is None else f"{role} {condition.index}"
+    return f"{what}: {_stated(stated)}"
+
+
+def _attribute(condition: AttributeCondition) -> str:
+    stated = condition.model_dump(exclude_unset=True, exclude={"name"})
+    return f"`{condition.name}`: {_stated(stated)}"
+
+
+def _stated(conditions: dict[str, object]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {plain(v)}" for name, v in conditions.items())

@@ -6,12 +6,23 @@ evidence: a launch config may only contain knobs that do something.
 
 from __future__ import annotations
 
+import re
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from optc.targets.capabilities import TABLE, Precision
-from optc.targets.fact import Confidence, Descriptor, Fact, Flag, Name, Some, Text, Version
+from optc.targets.fact import (
+    Confidence,
+    Descriptor,
+    Fact,
+    Flag,
+    Name,
+    Pattern,
+    Some,
+    Text,
+    Version,
+)
 
 KnobKind = Literal["environment", "session_option", "session_config", "property"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
@@ -69,6 +80,60 @@ class LoweredForm(Descriptor):
     confidence: Confidence = Field(description="how sure that is")
 
 
+class ExecutedName(Descriptor):
+    """What the name of an executed kernel or operator says about its precision."""
+
+    pattern: Pattern = Field(description="what the name holds")
+    precision: Precision = Field(description="what is computed in then")
+    evidence: Text = Field(description="where the names are from")
+
+
+class Introspection(Descriptor):
+    """How to read what the runtime tells of its own execution."""
+
+    names: tuple[ExecutedName, ...] = Field(
+        description="precision by name, the first pattern that fits: OpenVINO's primitiveType, or "
+        "the operator of ONNX Runtime's optimized model"
+    )
+    layout: tuple[Text, ...] = Field(
+        description="operators that only change layout or type; they belong to what they serve"
+    )
+    primitives: dict[Text, tuple[Text, ...]] = Field(
+        default={},
+        description="by layer type: kinds of oneDNN primitives that compute it, as in "
+        "ONEDNN_VERBOSE",
+    )
+    unlogged: Pattern | None = Field(
+        default=None, description="kernel names that ONEDNN_VERBOSE has no line for"
+    )
+    suffixes: tuple[Pattern, ...] = Field(
+        default=(), description="what the runtime appends to the names of operations it rewrites"
+    )
+    shows_isa: bool = Field(
+        description="whether anything shows the instruction set of a kernel; else it follows from "
+        "the CPU and the kernel table"
+    )
+
+    def precision(self, name: str) -> Precision | None:
+        """The precision that a name tells; None when it tells none."""
+        found = (entry for entry in self.names if re.search(entry.pattern, name))
+        return next((entry.precision for entry in found), None)
+
+    def is_unlogged(self, kernel: str) -> bool:
+        """Whether a kernel runs outside of oneDNN, so that ONEDNN_VERBOSE has no line for it."""
+        return self.unlogged is not None and re.search(self.unlogged, kernel) is not None
+
+    def stem(self, name: str) -> str:
+        """The name that the runtime has appended its suffixes to."""
+        while True:
+            shorter = name
+            for suffix in self.suffixes:
+                shorter = re.sub(f"{suffix}$", "", shorter)
+            if shorter == name:
+                return name
+            name = shorter
+
+
 class Runtime(Descriptor):
     """One runtime: what it computes, and what it can be told at launch."""
 
@@ -79,6 +144,7 @@ class Runtime(Descriptor):
     versions: Versions = Field(description="versions described")
     precisions: dict[Precision, PrecisionSupport] = Field(description="by precision")
     knobs: tuple[Knob, ...] = Field(description="launch settings, honoured or not")
+    introspection: Introspection = Field(description="reading what was executed")
     forms: tuple[LoweredForm, ...] = Field(
         default=(), description="what graphs are lowered to, in the order of the passes"
     )

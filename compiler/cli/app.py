@@ -7,7 +7,10 @@ from typing import Annotated
 import typer
 
 from optc.cli import (
+    audit,
+    bench,
     check,
+    compare,
     diff,
     init,
     passes,
@@ -63,6 +66,9 @@ app.add_typer(targets.app, name="targets")
 app.command("passes")(passes.run)
 app.command("inspect")(inspect_.run)
 app.command("diff")(diff.run)
+app.command("compare")(compare.run)
 app.command("run")(run_.run)
+app.command("audit")(audit.run)
+app.command("bench")(bench.run)
 app.command("schema")(schema.run)
 app.command("init")(init.run)

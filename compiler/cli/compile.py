@@ -13,6 +13,7 @@ from optc.cli.console import (
     RecipeArgument,
     SetOption,
     TargetOption,
+    end_missed,
     progress,
     say,
     say_json,
@@ -70,7 +71,7 @@ def run(
     else:
         show(result)
     if result.missed:
-        raise result.missed
+        end_missed(result.missed, as_json=json)
 
 
 def write_depfile(path: Path, result: CompileResult) -> None:

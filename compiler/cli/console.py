@@ -8,7 +8,7 @@ import sys
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from optc.errors import GoalMissed
     from optc.pipeline import Progress
 
 JsonOption = Annotated[
@@ -68,6 +69,17 @@ def show_error(error: OptcError, *, as_json: bool) -> None:
     typer.echo(str(error), err=True)
     if isinstance(error, InternalError):
         typer.echo(_paste(error.detail), err=True)
+
+
+def end_missed(error: GoalMissed, *, as_json: bool) -> NoReturn:
+    """End a verb whose result is printed already, and misses a goal.
+
+    With `--json` the one object on stdout is that result: the error goes to stderr alone.
+    """
+    if not as_json:
+        raise error
+    show_error(error, as_json=False)
+    raise typer.Exit(error.exit_code)
 
 
 def show_crash(error: Exception, words: list[str], *, as_json: bool) -> None:

@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from optc.cli.console import JsonOption, say, say_json, warn
-from optc.errors import DataError, did_you_mean
+from optc.cli.data import FillOption, SplitOption, parse_fills
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from optc.ir.types import Type
     from optc.launch.options import LaunchOptions
     from optc.launch.outputs import Outputs
-    from optc.numerics.inputs import InputHints
 
 
 def run(
@@ -27,18 +23,11 @@ def run(
     data: Annotated[
         Path, typer.Option("--data", "-d", help="An .npz or .npy file, or a folder of data.")
     ],
-    split: Annotated[
-        str, typer.Option("--split", help="Which split of an .npz file: keys `<split>:<input>`.")
-    ] = "",
+    split: SplitOption = "",
     samples: Annotated[
         int | None, typer.Option("--samples", min=1, help="Use the first so many samples only.")
     ] = None,
-    fill: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--fill", metavar="INPUT=NUMBER", help="Fill an input that the data lacks, e.g. h=0."
-        ),
-    ] = None,
+    fill: FillOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the outputs to this .npz file.")
     ] = None,
@@ -54,6 +43,7 @@ def run(
     from optc.frontend.onnx import read_tensor
     from optc.launch.outputs import Outputs
     from optc.numerics.data import open_dataset
+    from optc.numerics.inputs import fill_hints
     from optc.runtime import open_artifact
 
     loaded = open_artifact(artifact, threads=threads)
@@ -64,7 +54,7 @@ def run(
         loaded.engine.inputs,
         split=split,
         limit=samples,
-        hints=_hints(fill or [], loaded.engine.inputs),
+        hints=fill_hints(parse_fills(fill), loaded.engine.inputs),
         read_value=read_tensor,
     )
     outputs = Outputs(keep=output is not None)
@@ -100,26 +90,3 @@ def _show(
         say(f"  {name}: {figures}")
     if output:
         say(f"written to {output}")
-
-
-def _hints(fills: list[str], inputs: Mapping[str, Type]) -> InputHints:
-    """Inputs with one number everywhere, such as states that start at zero."""
-    from optc.numerics.inputs import InputHints
-
-    ranges = {}
-    for text in fills:
-        name, _, number = text.rpartition("=")
-        try:
-            ranges[name] = (float(number), float(number))
-        except ValueError:
-            name = ""
-        if not name:
-            raise typer.BadParameter(f"'{text}' is not INPUT=NUMBER", param_hint="--fill")
-        if name not in inputs:
-            raise DataError(
-                "unknown-input",
-                f"--fill {text}: the model has no input {name!r}; its inputs are "
-                f"{', '.join(inputs)}",
-                hint=did_you_mean(name, inputs),
-            )
-    return InputHints(ranges=ranges)

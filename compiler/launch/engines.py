@@ -57,8 +57,12 @@ def require_runtime(name: str) -> None:
     _check_version(name, found, minimum)
 
 
-def open_engine(model: Path, options: LaunchOptions) -> Engine:
+def open_engine(model: Path | Any, options: LaunchOptions) -> Engine:
     """Load a model with exactly these options.
+
+    Args:
+        model: the file; or, for OpenVINO, an ``openvino.Model`` in memory.
+        options: runtime and options.
 
     Raises:
         CapabilityError: ``runtime-missing`` or ``runtime-too-old``.
@@ -66,7 +70,7 @@ def open_engine(model: Path, options: LaunchOptions) -> Engine:
     """
     try:
         if options.runtime == "openvino":
-            return _OpenVino(model, options)
+            return OpenVinoEngine(model, options)
         return _OnnxRuntime(model, options)
     except ImportError as error:
         raise _missing(options.runtime, options.minimum_version) from error
@@ -128,17 +132,16 @@ class _OnnxRuntime:
         return self._session.bind(feeds)
 
 
-class _OpenVino:
+class OpenVinoEngine:
     """OpenVINO; all runs share one request, so those of several threads take turns."""
 
-    def __init__(self, model: Path, options: LaunchOptions) -> None:
+    def __init__(self, model: Path | Any, options: LaunchOptions) -> None:
         import openvino
 
         _check_version("openvino", openvino.__version__, options.minimum_version)
+        source = model if isinstance(model, openvino.Model) else str(model)
         try:
-            self.native = openvino.Core().compile_model(
-                str(model), options.device, options.properties
-            )
+            self.native = openvino.Core().compile_model(source, options.device, options.properties)
         except RuntimeError as error:
             raise ModelError(
                 "runtime-cannot-load", f"openvino: {openvino_reason(error)}", location=str(model)
@@ -149,7 +152,7 @@ class _OpenVino:
 
     @property
     def inputs(self) -> Mapping[str, Type]:
-        return {port.get_any_name(): _type(port) for port in self.native.inputs}
+        return {port.get_any_name(): port_type(port) for port in self.native.inputs}
 
     def run(self, feeds: Mapping[str, Value]) -> Feeds:
         if wrong := sorted(set(self.inputs).symmetric_difference(feeds)):
@@ -163,11 +166,12 @@ class _OpenVino:
             except (RuntimeError, TypeError, ValueError) as error:
                 raise ModelError("runtime-failed", f"openvino: {openvino_reason(error)}") from error
             return {
-                port.get_any_name(): _fetched(self._request.get_tensor(port), _type(port))
+                port.get_any_name(): _fetched(self._request.get_tensor(port), port_type(port))
                 for port in self.native.outputs
             }
 
     def bind(self, feeds: Mapping[str, Value]) -> Callable[[], object]:
+        """As `Engine.bind`."""
         tensors = {
             number: self._fed(port, feeds[port.get_any_name()])
             for number, port in enumerate(self.native.inputs)
@@ -179,10 +183,15 @@ class _OpenVino:
 
         return call
 
+    def profile(self) -> dict[str, float]:
+        """Seconds of each step of the last run, by name; needs the property PERF_COUNT."""
+        infos = self._request.get_profiling_info()
+        return {info.node_name: info.real_time.total_seconds() for info in infos}
+
     def _fed(self, port: Any, value: Value) -> Any:
         """A tensor with a copy of the value; bfloat16 bit by bit, which the binding cannot take."""
         array = native_order(np.asarray(value, order="C"))
-        type_ = _type(port)
+        type_ = port_type(port)
         if not isinstance(type_, TensorType) or array.dtype != type_.dtype.numpy:
             raise TypeError(f"{port.get_any_name()} is {type_}, not {array.dtype}")
         tensor = self._tensor(port.get_element_type(), list(array.shape))
@@ -193,8 +202,8 @@ class _OpenVino:
         return tensor
 
 
-def _type(port: Any) -> Type:
-    """The type of an input or output; sizes that are not fixed are None."""
+def port_type(port: Any) -> TensorType:
+    """The type of an input or output of OpenVINO; sizes that are not fixed are None."""
     name = str(port.get_element_type().get_type_name())
     shape = port.get_partial_shape()
     dims = None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
@@ -29,7 +30,7 @@ from optc.ir.types import (
 from optc.numerics.values import native, text_array
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from optc.ir.types import Shape, Type
     from optc.numerics.values import Array, Feeds, Value
@@ -94,6 +95,17 @@ class Session:
             return self._run(feeds, names)
         except runtime_errors() as error:
             raise ModelError("runtime-failed", f"onnxruntime: {readable(str(error))}") from error
+
+    def bind(self, feeds: Mapping[str, Value]) -> Callable[[], object]:
+        """A call that runs the model on these inputs and does little else: what clocks measure.
+
+        Run the inputs once with `run` before, which reports what is wrong with them.
+        """
+        names = list(self.outputs)
+        if any(_has_raw(type_) for type_ in self.outputs.values()):
+            return partial(self._run, feeds, names)
+        prepared = {name: _feed(value) for name, value in feeds.items()}
+        return partial(self._session.run, names, prepared)
 
     def _run(self, feeds: Mapping[str, Value], names: list[str]) -> Feeds:
         from onnxruntime import RunOptions
@@ -360,3 +372,10 @@ def readable(text: str) -> str:
     text = _SOURCE_PLACE.sub("", _STATUS_PREFIX.sub("", text))
     line = " ".join(text.split())
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
+def openvino_reason(error: Exception) -> str:
+    """What an OpenVINO message says: its last line; those before name places in source code."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    own = [line for line in lines if not line.startswith(("Exception from src", "Check '"))]
+    return readable((own or lines or [type(error).__name__])[-1])

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from optc.errors import DataError, ModelError
+from optc.errors import DataError, ModelError, did_you_mean
 from optc.ir.types import DType, OptionalType, SequenceType, TensorType
 from optc.numerics.draw import draw_bell, draw_range, draw_strings, integer_limits
 from optc.numerics.sizes import (
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from optc.ir.types import Dim, Type
-    from optc.numerics.evaluate import Session
+    from optc.numerics.noise import Runner
     from optc.numerics.values import Array, Feeds, Value
 
 _LENGTHS: Final = ("length", "_len", "lens")
@@ -63,6 +63,27 @@ class InputHints:
 
 
 NO_HINTS: Final = InputHints()
+
+
+def fill_hints(numbers: Mapping[str, float], inputs: Mapping[str, Type]) -> InputHints:
+    """Hints for inputs that have one number everywhere, such as states that start at zero.
+
+    Args:
+        numbers: the number, by input.
+        inputs: types of the inputs of the model.
+
+    Raises:
+        DataError: ``unknown-input``.
+    """
+    for name, number in numbers.items():
+        if name not in inputs:
+            raise DataError(
+                "unknown-input",
+                f"the model has no input {name!r}; its inputs are {', '.join(inputs)}",
+                location=f"--fill {name}={number:g}",
+                hint=did_you_mean(name, inputs),
+            )
+    return InputHints(ranges={name: (number, number) for name, number in numbers.items()})
 
 
 def synthetic_inputs(
@@ -96,7 +117,7 @@ def synthetic_inputs(
 
 
 def workable_sizes(
-    session: Session, inputs: Mapping[str, Type], *, hints: InputHints = NO_HINTS, seed: int = 0
+    session: Runner, inputs: Mapping[str, Type], *, hints: InputHints = NO_HINTS, seed: int = 0
 ) -> tuple[dict[str, int], ...]:
     """One or two assignments of sizes to dynamic dimensions with which the model runs.
 
@@ -128,7 +149,7 @@ def workable_sizes(
 
 
 def _vary(
-    session: Session, types: Mapping[str, Type], hints: InputHints, seed: int, sizes: dict[str, int]
+    session: Runner, types: Mapping[str, Type], hints: InputHints, seed: int, sizes: dict[str, int]
 ) -> dict[str, int]:
     """`sizes` with other sizes for as many symbols as the model accepts."""
     goal = choose_sizes(types, SECOND)
@@ -142,7 +163,7 @@ def _vary(
     return varied
 
 
-def _try(session: Session, feeds: Feeds) -> str | None:
+def _try(session: Runner, feeds: Feeds) -> str | None:
     """None when the model runs, else why not."""
     try:
         session.run(feeds)
