@@ -12,6 +12,7 @@ from optc.launch.engines import open_engine, require_runtime
 from optc.launch.options import LaunchOptions
 from optc.numerics.evaluate import available_cpus, open_session
 from optc.passes.selector import selected, unmatched
+from optc.targets.conversion import unconvertible
 from optc.versions import library_version, tool_versions
 
 if TYPE_CHECKING:
@@ -77,14 +78,10 @@ class Emitter:
         """
         if not self.is_ir:
             return
-        try:
-            from optc.targets.conversion import unconvertible
-        except ImportError:
-            return
         refused = unconvertible(graph, "openvino", library_version("openvino"))
         if not refused:
             return
-        lines = [f"{r.node} ({r.op}): {r.reason}; {r.instead}" for r in refused[:_SHOWN]]
+        lines = [f"{r.node} ({r.op}): {r.reason}; instead: {r.instead}" for r in refused[:_SHOWN]]
         if len(refused) > _SHOWN:
             lines.append(f"and {len(refused) - _SHOWN} more")
         count = "an operation" if len(refused) == 1 else f"{len(refused)} operations"

@@ -20,25 +20,29 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from xml.etree.ElementTree import Element
 
-_GENERATED: Final = re.compile(r"_\d+(/|$)")  # OpenVINO: <type of the node>_<number in the process>
+_INTERFACE: Final = frozenset({"Parameter", "Result"})
 _NOT_COMPUTED: Final = frozenset({"Parameter", "Result", "Const"})
 
 
 def finish_xml(
-    content: bytes, producers: Mapping[str, str], keep_f32: Collection[str] = ()
+    content: bytes,
+    producers: Mapping[str, str],
+    keep_f32: Collection[str] = (),
+    constants: Collection[str] = (),
 ) -> bytes:
     """Name and mark the layers of an IR.
 
     Args:
-        content: the XML as OpenVINO wrote it.
+        content: the XML as OpenVINO wrote it; inputs and outputs have their final names.
         producers: label of the operation that makes a tensor, by name of the tensor.
         keep_f32: labels of operations whose layers stay float32.
+        constants: names of initializers; their layers keep them.
     """
     root = ElementTree.fromstring(content)
     labels = frozenset(producers.values())
     for scope in root.iter():
         if scope.find("layers") is not None:
-            _Scope(scope, labels, producers).finish(keep_f32)
+            _Scope(scope, labels, producers, constants, is_root=scope is root).finish(keep_f32)
     ElementTree.indent(root, "\t")
     text = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0"?>\n{text}\n'.encode()
@@ -48,8 +52,16 @@ class _Scope:
     """The layers of the model, or of the body of a control-flow layer."""
 
     def __init__(
-        self, scope: Element, labels: frozenset[str], producers: Mapping[str, str]
+        self,
+        scope: Element,
+        labels: frozenset[str],
+        producers: Mapping[str, str],
+        constants: Collection[str],
+        *,
+        is_root: bool,
     ) -> None:
+        self._constants = constants
+        self._is_root = is_root
         self._labels = labels
         self._producers = producers
         self._layers = scope.findall("layers/layer")
@@ -65,8 +77,11 @@ class _Scope:
         self._bearers = set(bearers)
 
     def _is_settled(self, layer: Element) -> bool:
-        """Whether the layer keeps its name: it is the interface's, or the label of an operation."""
-        return layer.get("name") in self._labels or layer.get("type") == "Parameter"
+        """Whether the layer keeps its name: it is the interface's, or one of the graph's."""
+        name, kind = layer.get("name", ""), layer.get("type")
+        if kind in _INTERFACE:
+            return self._is_root
+        return name in (self._constants if kind == "Const" else self._labels)
 
     def finish(self, keep_f32: Collection[str]) -> None:
         """Name the layers, from the results upwards, and mark them."""
@@ -98,11 +113,9 @@ class _Scope:
         return owners[min(users)] if users else ""
 
     def _name(self, layer: Element, owner: str) -> str:
-        name, kind = layer.get("name", ""), layer.get("type", "")
+        kind = layer.get("type", "")
         makes_it = any(self._producers.get(tensor) == owner for tensor in _tensors(layer))
-        if kind == "Const" and name and not _GENERATED.search(name):
-            wanted = name  # an initializer keeps its name
-        elif makes_it and owner not in self._taken:
+        if makes_it and owner not in self._taken:
             wanted = owner
         else:
             wanted = f"{owner}/{kind}" if owner else kind

@@ -12,6 +12,7 @@ source nodes those stand for: runtime info ``optc/sources`` and ``optc/passes``,
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -78,6 +79,7 @@ def save_ir(
     with tempfile.TemporaryDirectory(prefix=".ir-", dir=path.parent) as folder:
         place = Path(folder)
         model = _convert(graph, place, labels, shapes or {})
+        _name_interface(model, graph)
         if weights == "bf16":
             store_bf16(model)
         for key, value in {**(metadata or {}), **_provenance(labels)}.items():
@@ -85,7 +87,8 @@ def save_ir(
         draft = place / "draft.xml"
         _openvino().save_model(model, str(draft), compress_to_fp16=weights == "f16")
         keep = {labels[node] for node in keep_f32}
-        text = finish_xml(draft.read_bytes(), _producers(graph, labels), keep)
+        constants = {value.name for nested in graph.walk() for value in nested.constants()}
+        text = finish_xml(draft.read_bytes(), _producers(graph, labels), keep, constants)
         target = path.with_suffix(".bin")
         with ExitStack() as stack:
             # Entered in reverse: the weights are in place before the file that describes them.
@@ -174,12 +177,37 @@ def _convert(
             model.reshape({name: openvino.PartialShape(text) for name, text in shapes.items()})
         convert(model)
     except RuntimeError as error:
+        version = library_version("openvino")
         raise CapabilityError(
             "not-convertible",
-            f"OpenVINO {library_version('openvino')} cannot convert the model: {openvino_reason(error)}",
+            f"OpenVINO {version} cannot convert the model: {_why(error)}",
             hint="write `emit: {format: onnx}`, or report which operation it is",
         ) from error
     return model
+
+
+def _why(error: Exception) -> str:
+    """Which operation the converter stumbles over first, and why, where it says so."""
+    text = str(error)
+    node = re.search(r"<Node\((.*?)\): (.*?)>", text)
+    detail = text.partition("FrontEnd API failed with GeneralFailure:\n")[2].partition("\n")[0]
+    summary = openvino_reason(error).removeprefix("-- ")
+    if node is None:
+        return summary
+    reason = f": {detail}" if detail else ""
+    return f"{summary}; first at {node[2]} ({node[1]}){reason}"
+
+
+def _name_interface(model: Any, graph: Graph) -> None:
+    """Give inputs and outputs their names back, which OpenVINO changes where one is the other."""
+    names = [value.name for value in graph.inputs if value.node.tensor is None]
+    parameters = model.get_parameters()
+    # An input with a default is a constant there.
+    for parameter, name in zip(parameters, names, strict=False):
+        if len(names) == len(parameters):
+            parameter.set_friendly_name(name)
+    for result, node in zip(model.get_results(), graph.outputs, strict=True):
+        result.set_friendly_name(f"{node.name}/sink_port_0")
 
 
 def _provenance(labels: Mapping[Node, str]) -> dict[str, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from optc.errors import CapabilityError, ModelError
+from optc.ir.tensor import Tensor
 from optc.ir.types import DType, TensorType
 from optc.numerics.evaluate import Session, openvino_reason, readable, runtime_errors
 from optc.numerics.noise import Runner
@@ -152,28 +154,28 @@ class OpenVinoEngine:
 
     @property
     def inputs(self) -> Mapping[str, Type]:
-        return {port.get_any_name(): port_type(port) for port in self.native.inputs}
+        """As `Engine.inputs`."""
+        return {port_name(port): port_type(port) for port in self.native.inputs}
 
     def run(self, feeds: Mapping[str, Value]) -> Feeds:
-        if wrong := sorted(set(self.inputs).symmetric_difference(feeds)):
-            names = ", ".join(wrong)
-            raise ModelError("runtime-failed", f"openvino: missing or unknown inputs: {names}")
+        """As `Runner.run`."""
+        fed = self._given(feeds)
         with self._turn:
             try:
-                for port in self.native.inputs:
-                    self._request.set_tensor(port, self._fed(port, feeds[port.get_any_name()]))
+                for port, value in zip(self.native.inputs, fed, strict=True):
+                    self._request.set_tensor(port, self._fed(port, value))
                 self._request.infer()
             except (RuntimeError, TypeError, ValueError) as error:
                 raise ModelError("runtime-failed", f"openvino: {openvino_reason(error)}") from error
             return {
-                port.get_any_name(): _fetched(self._request.get_tensor(port), port_type(port))
+                port_name(port): _fetched(self._request.get_tensor(port), port_type(port))
                 for port in self.native.outputs
             }
 
     def bind(self, feeds: Mapping[str, Value]) -> Callable[[], object]:
         """As `Engine.bind`."""
         tensors = {
-            number: self._fed(port, feeds[port.get_any_name()])
+            number: self._fed(port, feeds[port_name(port)])
             for number, port in enumerate(self.native.inputs)
         }
 
@@ -183,23 +185,46 @@ class OpenVinoEngine:
 
         return call
 
+    def _given(self, feeds: Mapping[str, Value]) -> list[Value]:
+        """The values in the order of the ports; any name of a port's tensor will do.
+
+        OpenVINO leaves out inputs that have no elements: those may be given all the same.
+        """
+        taken = [next((n for n in p.get_names() if n in feeds), None) for p in self.native.inputs]
+        missing = [
+            port_name(p) for p, n in zip(self.native.inputs, taken, strict=True) if n is None
+        ]
+        unknown = (n for n, value in feeds.items() if n not in taken and np.size(value))
+        if wrong := sorted({*missing, *unknown}):
+            names = ", ".join(wrong)
+            raise ModelError("runtime-failed", f"openvino: missing or unknown inputs: {names}")
+        return [feeds[name] for name in taken if name is not None]
+
     def profile(self) -> dict[str, float]:
         """Seconds of each step of the last run, by name; needs the property PERF_COUNT."""
         infos = self._request.get_profiling_info()
         return {info.node_name: info.real_time.total_seconds() for info in infos}
 
     def _fed(self, port: Any, value: Value) -> Any:
-        """A tensor with a copy of the value; bfloat16 bit by bit, which the binding cannot take."""
+        """A tensor with a copy of the value; bit by bit for types that numpy itself lacks."""
         array = native_order(np.asarray(value, order="C"))
         type_ = port_type(port)
         if not isinstance(type_, TensorType) or array.dtype != type_.dtype.numpy:
-            raise TypeError(f"{port.get_any_name()} is {type_}, not {array.dtype}")
+            raise TypeError(f"{port_name(port)} is {type_}, not {array.dtype}")
         tensor = self._tensor(port.get_element_type(), list(array.shape))
-        if type_.dtype is DType.BF16:
-            tensor.data.view(np.uint16)[...] = array.view(np.uint16)
+        if array.dtype.isbuiltin == 2:
+            packed = np.frombuffer(Tensor.from_numpy(array).raw(), np.uint8)
+            np.asarray(tensor.data).reshape(-1).view(np.uint8)[...] = packed
         else:
             tensor.data[...] = array
         return tensor
+
+
+def port_name(port: Any) -> str:
+    """The name of an input or output as the model states it; its tensor may have others as well."""
+    names = port.get_names()
+    own = re.sub(r"/sink_port_\d+$", "", port.get_node().get_friendly_name())
+    return own if own in names else str(port.get_any_name())
 
 
 def port_type(port: Any) -> TensorType:
@@ -216,12 +241,15 @@ def port_type(port: Any) -> TensorType:
 _ELEMENTS = {dtype.value: dtype for dtype in DType} | {
     "boolean": DType.BOOL,
     "string": DType.STRING,
+    "f8e4m3": DType.F8E4M3FN,
 }
 
 
 def _fetched(tensor: Any, type_: Type) -> Array:
     """A copy of an output: the next run overwrites the tensor."""
     data = np.array(tensor.data)
-    if isinstance(type_, TensorType) and type_.dtype is DType.BF16:
-        return data.view(np.uint16).view(DType.BF16.numpy)
-    return data
+    dtype = type_.dtype if isinstance(type_, TensorType) else DType.UNDEFINED
+    if dtype is DType.UNDEFINED or dtype.numpy.isbuiltin != 2:
+        return data
+    packed = data.reshape(-1).view(np.uint8).tobytes()
+    return Tensor.from_raw(dtype, tuple(tensor.shape), packed).numpy().copy()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Array: TypeAlias = "npt.NDArray[Any]"
 _Run: TypeAlias = "Callable[[bytes, dict[str, Any]], Sequence[Any]]"
 
-_OLDEST = 1  # cases come in opsets that optc compiles no more but carries through
+OLDEST = 1  # cases come in opsets that optc compiles no more but carries through
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def run_case(case: Case, passes: Sequence[Pass]) -> Outcome:
 
     The result must be as valid as the source, and without passes say what the source says.
     """
-    graph = transform(load_model(case.model, oldest_opset=_OLDEST), passes)
+    graph = transform(load_model(case.model, oldest_opset=OLDEST), passes)
     data = serialize(graph)
     result = onnx.ModelProto.FromString(data)
     if not passes:
@@ -89,7 +89,7 @@ def _judge(case: Case, data: bytes) -> Outcome:
                 return Outcome("failed", name, f"only the result fails: {error}")
             continue
         expected = [outputs for _, outputs in case.data_sets]
-        reason = _compare(case, results, expected)
+        reason = compare(case, results, expected)
         if not reason:
             return Outcome("expected", name)
         return _compare_with_source(case, name, source, run, results)
@@ -100,14 +100,15 @@ def _compare_with_source(
     case: Case, name: str, source: bytes, run: _Run, results: list[Sequence[Any]]
 ) -> Outcome:
     first = _outputs(case, source, run)
-    reason = _compare(case, results, first)
-    if reason and _is_random(case):  # all that can agree is types and shapes
-        reason = _compare(case, _blank(results), _blank(first))
+    reason = compare(case, results, first)
+    if reason and is_random(case):  # all that can agree is types and shapes
+        reason = compare(case, blank(results), blank(first))
     return Outcome("failed", name, reason) if reason else Outcome("source", name)
 
 
-def _is_random(case: Case) -> bool:
-    graph = load_model(case.model, oldest_opset=_OLDEST)
+def is_random(case: Case) -> bool:
+    """Whether a case computes something else each time."""
+    graph = load_model(case.model, oldest_opset=OLDEST)
     return any(
         info(node).known and not is_deterministic(nested, node)
         for nested in graph.walk()
@@ -151,19 +152,19 @@ def _runs(case: Case, model: bytes, run: _Run) -> bool:
 # ---- comparing ---------------------------------------------------------------------------------
 
 
-def _compare(case: Case, found: Any, wanted: Any) -> str:
+def compare(case: Case, found: Any, wanted: Any) -> str:
     """Why two values differ by more than the case allows; empty when they do not."""
     if isinstance(wanted, (list, tuple)):
         if len(found) < len(wanted):
             return f"{len(found)} values instead of {len(wanted)}"
-        reasons = (_compare(case, *pair) for pair in zip(found, wanted, strict=False))
+        reasons = (compare(case, *pair) for pair in zip(found, wanted, strict=False))
         return next((reason for reason in reasons if reason), "")
     if wanted is None or found is None:
         return "" if wanted is found else f"{found} instead of {wanted}"
     if isinstance(wanted, dict):
         if found.keys() != wanted.keys():
             return f"keys {list(found)} instead of {list(wanted)}"
-        return _compare(case, list(found.values()), [wanted[key] for key in found])
+        return compare(case, list(found.values()), [wanted[key] for key in found])
     return _compare_arrays(case, np.asarray(found), np.asarray(wanted))
 
 
@@ -191,8 +192,8 @@ def _text(item: object) -> str:
     return item.decode() if isinstance(item, bytes) else str(item)
 
 
-def _blank(value: Any) -> Any:
+def blank(value: Any) -> Any:
     """The value with every number set to zero."""
     if isinstance(value, (list, tuple)):
-        return [_blank(item) for item in value]
+        return [blank(item) for item in value]
     return np.zeros_like(value) if isinstance(value, np.ndarray) else value

@@ -74,7 +74,7 @@ def test_layers_bear_the_labels_of_operations(tmp_path: Path) -> None:
     assert found["prod"] == "MatMul"
     assert found["bias"] == "Add"
     assert found["soft"] == "Softmax"
-    owners = {"prod", "bias", "soft", "pick", "i", "x", "w", "b"}
+    owners = {"prod", "bias", "soft", "pick", "i", "x", "w", "b", "y", "z"}
     assert {name.partition("/")[0] for name in found} <= owners
 
 
