@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optc.cli.console import JsonOption, end_missed, progress, say, say_json, warn
+from optc.cli.console import JsonOption, end_missed, say, say_json, warn
 from optc.cli.data import DATA, FillOption, SplitOption, parse_fills
 from optc.cli.tables import table
 from optc.errors import GoalMissed, OutputError
@@ -19,42 +19,51 @@ if TYPE_CHECKING:
     from optc.evidence.executed import Kernel
 
 
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="OUT/TARGET, an ONNX model, or the .xml file of an OpenVINO IR.",
+        metavar="OUT/TARGET|MODEL",
+    ),
+]
+RuntimeOption = Annotated[
+    str | None,
+    typer.Option("--runtime", help="What executes it; the artefact's own if left out."),
+]
+ExpectOption = Annotated[
+    str | None,
+    typer.Option(
+        "--expect",
+        metavar="LIST",
+        help="Demand precisions and instruction sets of all products planned in them, e.g. "
+        "int8,avx512_vnni; exit code 4 when one misses them.",
+    ),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Threads of the runtime; default 1.")
+]
+RunsOption = Annotated[
+    int, typer.Option("--runs", min=1, help="Executions that times are taken from.")
+]
+TopOption = Annotated[
+    int, typer.Option("--top", min=0, help="Steps to list, the longest first; 0: all.")
+]
+SaveOption = Annotated[
+    Path | None, typer.Option("--save", "-o", help="Write the whole audit to this JSON file.")
+]
+
+
 def run(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            help="OUT/TARGET, an ONNX model, or the .xml file of an OpenVINO IR.",
-            metavar="OUT/TARGET|MODEL",
-        ),
-    ],
-    runtime: Annotated[
-        str | None,
-        typer.Option("--runtime", help="What executes it; the artefact's own if left out."),
-    ] = None,
-    expect: Annotated[
-        str | None,
-        typer.Option(
-            "--expect",
-            metavar="LIST",
-            help="Demand precisions and instruction sets of all products planned in them, e.g. "
-            "int8,avx512_vnni; exit code 4 when one misses them.",
-        ),
-    ] = None,
+    model: ModelArgument,
+    runtime: RuntimeOption = None,
+    expect: ExpectOption = None,
     data: Annotated[Path | None, DATA] = None,
     split: SplitOption = "",
     fill: FillOption = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Threads of the runtime; default 1.")
-    ] = None,
-    runs: Annotated[
-        int, typer.Option("--runs", min=1, help="Executions that times are taken from.")
-    ] = 10,
-    top: Annotated[
-        int, typer.Option("--top", min=0, help="Steps to list, the longest first; 0: all.")
-    ] = 20,
-    save: Annotated[
-        Path | None, typer.Option("--save", "-o", help="Write the whole audit to this JSON file.")
-    ] = None,
+    threads: ThreadsOption = None,
+    runs: RunsOption = 10,
+    top: TopOption = 20,
+    save: SaveOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show what runs: kernel, precision, instruction set and time of every operation.
@@ -69,18 +78,15 @@ def run(
 
     expected = [word.strip() for word in (expect or "").split(",") if word.strip()]
     check_expectations(expected)
-    with progress(quiet=json) as report:
-        if report is not None:
-            report("audit", 0, 1)
-        found = audit(
-            model,
-            runtime=runtime,
-            threads=threads,
-            data=data,
-            split=split,
-            fills=parse_fills(fill),
-            runs=runs,
-        )
+    found = audit(
+        model,
+        runtime=runtime,
+        threads=threads,
+        data=data,
+        split=split,
+        fills=parse_fills(fill),
+        runs=runs,
+    )
     missed = _missed(found, expected)
     if save is not None:
         _save(save, found)
