@@ -32,11 +32,16 @@ def replacing_file(path: Path, draft: Path | None = None) -> Iterator[BinaryIO]:
             yield file
         partial.replace(path)
     except OSError as error:
-        raise OutputError(
-            "output-unwritable",
-            f"cannot write: {error.strerror or error}",
-            location=str(path),
-            hint="the folder must exist, be writable, and have room for the weights",
-        ) from error
+        raise unwritable(path, error) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> OutputError:
+    """The error for a file that the system refuses to write."""
+    return OutputError(
+        "output-unwritable",
+        f"cannot write: {error.strerror or error}",
+        location=str(path),
+        hint="the folder must exist, be writable, and have room for the weights",
+    )

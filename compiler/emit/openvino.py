@@ -14,14 +14,14 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import ml_dtypes
 import numpy as np
 
-from optc.emit.files import replacing_file
+from optc.emit.files import replacing_file, unwritable
 from optc.emit.irxml import finish_xml
 from optc.emit.onnx import save_model
 from optc.emit.protos import provenance
@@ -31,7 +31,7 @@ from optc.numerics.evaluate import openvino_reason
 from optc.versions import library_version
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from optc.ir import Graph, Node
 
@@ -76,8 +76,7 @@ def save_ir(
     """
     path = Path(path)
     labels = unique_labels(graph)
-    with tempfile.TemporaryDirectory(prefix=".ir-", dir=path.parent) as folder:
-        place = Path(folder)
+    with _beside(path) as place:
         model = _convert(graph, place, labels, shapes or {})
         _name_interface(model, graph)
         if weights == "bf16":
@@ -85,7 +84,7 @@ def save_ir(
         for key, value in {**(metadata or {}), **_provenance(labels)}.items():
             model.set_rt_info(value, key.split("."))
         draft = place / "draft.xml"
-        _openvino().save_model(model, str(draft), compress_to_fp16=weights == "f16")
+        _write(model, draft, half=weights == "f16")
         keep = {labels[node] for node in keep_f32}
         constants = {value.name for nested in graph.walk() for value in nested.constants()}
         text = finish_xml(draft.read_bytes(), _producers(graph, labels), keep, constants)
@@ -95,6 +94,24 @@ def save_ir(
             stack.enter_context(replacing_file(path)).write(text)
             stack.enter_context(replacing_file(target, draft.with_suffix(".bin")))
     return [path, target]
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A folder for drafts, on the file system of `path`."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".ir-", dir=path.parent)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    with folder as place:
+        yield Path(place)
+
+
+def _write(model: Any, draft: Path, *, half: bool) -> None:
+    try:
+        _openvino().save_model(model, str(draft), compress_to_fp16=half)
+    except RuntimeError as error:
+        raise unwritable(draft, OSError(openvino_reason(error))) from error
 
 
 def unique_labels(graph: Graph) -> dict[Node, str]:

@@ -258,7 +258,10 @@ def _no_key(path: Path, what: str, wanted: str, keys: Sequence[str]) -> DataErro
     elif (close := nearest(wanted, keys)) is not None:
         hint = f"did you mean {close!r}? A key is the name of an input"
     else:
-        hint = "a key is the name of an input; `inputs:` with a range fills an input without data"
+        hint = (
+            "a key is the name of an input; `inputs:` with a range, or --fill, fills an input "
+            "without data"
+        )
     found = ", ".join(sorted(keys)) or "nothing"
     return DataError(
         "data-key-missing",

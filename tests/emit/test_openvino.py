@@ -18,8 +18,9 @@ import pytest
 import optc
 from helpers import graph_from_text
 from optc.emit.openvino import save_ir, unique_labels
-from optc.errors import CapabilityError
+from optc.errors import CapabilityError, OutputError
 from optc.ir import Tensor
+from optc.targets import host_capabilities
 
 if TYPE_CHECKING:
     from optc.ir import Graph
@@ -135,6 +136,34 @@ def test_marks_are_read_back(tmp_path: Path) -> None:
     assert marked == ["soft"]
 
 
+CHAIN = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[4,64] x, float[64,64] v, float[64,64] w) => (float[4,64] y)
+{ [first] a = MatMul (x, v)  [exp] b = Exp (a)  [last] y = MatMul (b, w) }
+"""
+
+
+@pytest.mark.skipif(
+    "avx512" not in host_capabilities(), reason="bf16 needs AVX-512, if only to be emulated"
+)
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_marked_operation_stays_fp32_under_the_hint(keep: bool, tmp_path: Path) -> None:
+    made = graph_from_text(CHAIN)
+    marked = [node for node in made.nodes() if node.name == "exp"] if keep else []
+    (path, _) = save_ir(made, tmp_path / "m.xml", keep_f32=marked)
+    import openvino
+
+    options = {"INFERENCE_PRECISION_HINT": "bf16"}
+    compiled = openvino.Core().compile_model(str(path), "CPU", options)
+    ran = {
+        name: info["runtimePrecision"].value
+        for info in (op.get_rt_info() for op in compiled.get_runtime_model().get_ordered_ops())
+        for name in str(info["originalLayersNames"].value).split(",")
+    }
+    assert ran["first"] == "bf16"
+    assert ran["exp"] == ("f32" if keep else "bf16")
+
+
 def test_where_operations_come_from_is_in_the_file(tmp_path: Path) -> None:
     run = optc.run_passes(optc.load_model(MOBILENET), "fp32", runtime="openvino")
     (path, _) = save_ir(run.graph, tmp_path / "m.xml", metadata={"optc.target": "cascadelake"})
@@ -193,6 +222,11 @@ def test_what_the_converter_rejects_is_an_error_of_ours(tmp_path: Path) -> None:
     assert caught.value.code == "not-convertible"
     assert "Op" in caught.value.message
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="No such file or directory"):
+        save_ir(graph(), tmp_path / "none" / "m.xml")
 
 
 def test_labels_are_unique() -> None:

@@ -367,7 +367,8 @@ def test_arrays_cannot_feed_a_sequence(tmp_path: Path) -> None:
             "",
             "data-key-missing",
             "there is no data for input 'image'; found zzz",
-            "a key is the name of an input; `inputs:` with a range fills an input without data",
+            "a key is the name of an input; `inputs:` with a range, or --fill, fills an input "
+            "without data",
         ),
         (
             ["calib:image"],
