@@ -30,6 +30,10 @@ if TYPE_CHECKING:
         RecipeError,
         TargetError,
     )
+    from optc.evidence.audit import audit
+    from optc.evidence.audit_result import Audit
+    from optc.evidence.bench import BenchResult, bench
+    from optc.evidence.compare import ModelComparison, compare
     from optc.frontend.onnx import load_model
     from optc.ir import Graph
     from optc.pipeline import PassRun
@@ -52,6 +56,10 @@ _HOME = {
         "RecipeError",
         "TargetError",
     ),
+    "optc.evidence.audit": ("audit",),
+    "optc.evidence.audit_result": ("Audit",),
+    "optc.evidence.bench": ("BenchResult", "bench"),
+    "optc.evidence.compare": ("ModelComparison", "compare"),
     "optc.frontend.onnx": ("load_model",),
     "optc.ir": ("Graph",),
     "optc.pipeline": ("PassRun",),
@@ -63,12 +71,15 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "Artifact",
+    "Audit",
+    "BenchResult",
     "CapabilityError",
     "CompileResult",
     "DataError",
     "GoalMissed",
     "Graph",
     "InternalError",
+    "ModelComparison",
     "ModelError",
     "OptcError",
     "OutputError",
@@ -79,6 +90,9 @@ __all__ = [
     "Target",
     "TargetError",
     "__version__",
+    "audit",
+    "bench",
+    "compare",
     "compile",
     "load_model",
     "load_recipe",

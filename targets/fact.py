@@ -39,6 +39,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")]
 """Dotted numbers, quoted in YAML: 5.10 without quotes is the number 5.1."""
 
+
 def _compiles(pattern: str) -> str:
     """Refuse text that is not a regular expression."""
     try:

@@ -1,8 +1,11 @@
 """Options and fixtures that all tests share."""
 
 import os
+from contextlib import suppress
 
 import pytest
+
+from optc.numerics.backends import import_openvino
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -14,6 +17,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    with suppress(ImportError):
+        import_openvino()  # before any test does: a plain import sends a usage report
     if config.getoption("--update-golden") and os.environ.get("CI"):
         raise pytest.UsageError("--update-golden is refused in CI: it would hide every difference")
 

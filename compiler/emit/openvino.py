@@ -27,6 +27,7 @@ from optc.emit.onnx import save_model
 from optc.emit.protos import provenance
 from optc.errors import CapabilityError
 from optc.ir import Kind
+from optc.numerics.backends import import_openvino
 from optc.numerics.evaluate import openvino_reason
 from optc.versions import library_version
 
@@ -171,14 +172,13 @@ def store_bf16(model: Any) -> None:
 
 def _openvino() -> Any:
     try:
-        import openvino
+        return import_openvino()
     except ImportError as error:
         raise CapabilityError(
             "runtime-missing",
             "openvino is not installed, and the model is to be written in its format",
             hint="pip install 'optc[openvino]'",
         ) from error
-    return openvino
 
 
 def _convert(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from optc.rewrite.trace import StepRecord
     from optc.targets import Precision, Runtime, Target
 
+
 def op_counts(graph: Graph) -> dict[str, int]:
     """Number of operations by qualified operator name, subgraphs included, most frequent first."""
     counts = Counter(node.qualified_op for nested in graph.walk() for node in nested.nodes())

@@ -112,9 +112,7 @@ class Streamed:
             length = len(head) + size
         return _field(onnx.GraphProto.INITIALIZER_FIELD_NUMBER, length) + head
 
-    def _parts(
-        self, start: bytes, heads: list[bytes], end: bytes
-    ) -> Iterator[bytes | memoryview]:
+    def _parts(self, start: bytes, heads: list[bytes], end: bytes) -> Iterator[bytes | memoryview]:
         yield start
         for index, head in enumerate(heads):
             yield head

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from optc.numerics.values import Feeds
 
 _COMMAND = (sys.executable, "-P", "-m", "optc.evidence.bench_worker")
-# `import openvino` reports itself to its makers, from a forked process that would run beside the
-# models; it does not where this says that nobody uses it (openvino_telemetry, opt_in_checker.py).
-_QUIET = {"CI": "true"}
 
 
 class Process:
@@ -116,7 +113,6 @@ class Pool:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=stream,
-                    env={**os.environ, **_QUIET},
                     text=True,
                     encoding="utf-8",
                     start_new_session=True,  # Ctrl-C reaches the parent alone, which ends them

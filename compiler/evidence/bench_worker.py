@@ -14,7 +14,6 @@ An error of the model is answered as {"error": {code, message, …}}.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import sys
@@ -27,6 +26,7 @@ from optc.evidence.bench_feeds import read_feeds
 from optc.evidence.bench_latency import BlockPlan, measure_block
 from optc.launch.engines import open_engine
 from optc.launch.options import LaunchOptions
+from optc.numerics.backends import import_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,7 +48,7 @@ class Worker:
         match request["do"]:
             case "import":
                 for name in request["runtimes"]:
-                    importlib.import_module(name)
+                    import_runtime(name)
                 return {}
             case "block":
                 openers = [_opener(model) for model in request["models"]]

@@ -11,6 +11,7 @@ import numpy as np
 from optc.errors import CapabilityError, ModelError
 from optc.ir.tensor import Tensor
 from optc.ir.types import DType, TensorType
+from optc.numerics.backends import import_openvino
 from optc.numerics.evaluate import Session, openvino_reason, readable, runtime_errors
 from optc.numerics.noise import Runner
 from optc.numerics.values import native as native_order
@@ -138,8 +139,7 @@ class OpenVinoEngine:
     """OpenVINO; all runs share one request, so those of several threads take turns."""
 
     def __init__(self, model: Path | Any, options: LaunchOptions) -> None:
-        import openvino
-
+        openvino = import_openvino()
         _check_version("openvino", openvino.__version__, options.minimum_version)
         source = model if isinstance(model, openvino.Model) else str(model)
         try:
@@ -194,7 +194,7 @@ class OpenVinoEngine:
         missing = [
             port_name(p) for p, n in zip(self.native.inputs, taken, strict=True) if n is None
         ]
-        unknown = (n for n, value in feeds.items() if n not in taken and np.size(value))
+        unknown = (n for n, value in feeds.items() if n not in taken and np.asarray(value).size)
         if wrong := sorted({*missing, *unknown}):
             names = ", ".join(wrong)
             raise ModelError("runtime-failed", f"openvino: missing or unknown inputs: {names}")

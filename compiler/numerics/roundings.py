@@ -63,6 +63,16 @@ def rounding_chain(graph: Graph) -> float:
     return _total(graph, ()) / _FLOAT32**2
 
 
+def own_tolerances(graph: Graph) -> dict[Node, Tolerance]:
+    """What rounding in each operation alone may add to the error of its operands."""
+    return {
+        node: Tolerance.from_variance(
+            _own_variance(graph, node, ()), floor=_UNIT_ERROR if node.is_op(*_UNIT_OPS) else 0.0
+        )
+        for node in graph.ordered()
+    }
+
+
 def _bounds(graph: Graph, stored: float = 0.0) -> dict[str, Tolerance]:
     variances = _variances(graph, (), stored if stored > _FLOAT32 else 0.0)
     found: dict[str, Tolerance] = {}

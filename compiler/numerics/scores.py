@@ -42,10 +42,10 @@ class Hits:
         else:
             name, source = _first_scores(dict(float_tensors(expected)))
             if name not in found or found[name].shape != source.shape:
-                self._count += source.size // max(source.shape[_class_axis(source.ndim)], 1)
+                self._count += source.size // max(source.shape[class_axis(source.ndim)], 1)
                 return
-            rows = _rows(found[name], _class_axis(source.ndim))
-            wanted = best(_rows(source, _class_axis(source.ndim)))
+            rows = _rows(found[name], class_axis(source.ndim))
+            wanted = best(_rows(source, class_axis(source.ndim)))
         kept = wanted >= 0
         if kept.any() and wanted.max() >= rows.shape[1]:
             raise DataError(
@@ -93,7 +93,8 @@ def _scores(rows: Array) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
         yield start, np.where(np.isnan(scores), -np.inf, scores)
 
 
-def _class_axis(rank: int) -> int:
+def class_axis(rank: int) -> int:
+    """The axis that holds classes in outputs of this rank, which is 2 or more."""
     return rank - 1 if rank <= 3 else 1
 
 
@@ -137,7 +138,7 @@ def _labelled(
 
 def _axes(rank: int) -> list[int]:
     """Axes that may hold classes, the likeliest first; never the batch."""
-    likely = _class_axis(rank)
+    likely = class_axis(rank)
     return [likely, *(axis for axis in range(1, rank) if axis != likely)] if rank >= 2 else []
 
 

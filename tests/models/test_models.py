@@ -21,6 +21,8 @@ from optc.evidence.subject import find_subject
 from optc.ir import TensorType
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from optc.driver import CompileResult
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +63,7 @@ IR = {"runtime": "openvino", "emit": {"format": "openvino"}}
 NOT_CONVERTIBLE = {"silero_vad": r"Conv_output_0 \(Conv\): The input data tensor's rank has to be"}
 
 
-def compile_to(name: str, output: Path, more: dict[str, object]) -> CompileResult:
+def compile_to(name: str, output: Path, more: Mapping[str, object]) -> CompileResult:
     recipe = {
         "schema_version": 1,
         "model": str(locate(name)),
