@@ -10,6 +10,7 @@ accumulate such types in float32. Moving data is exact.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,9 @@ _BATCHNORM_ROUNDINGS: Final = 4
 # of 1 however small the result is: onnxruntime's Sigmoid is off by up to 3, its Tanh by up to 6.
 _UNIT_OPS: Final = ("Sigmoid", "HardSigmoid", "Tanh", "Softmax", "Erf", "Softsign")
 _UNIT_ERROR: Final = 16 * _FLOAT32
+
+QUANTIZE_ERROR: Final = 2.0**-7
+"""Relative error when one of 64 elements is a step off, with 256 steps to 16 times the rms."""
 
 
 def derive_tolerances(
@@ -64,13 +68,17 @@ def rounding_chain(graph: Graph) -> float:
 
 
 def own_tolerances(graph: Graph) -> dict[Node, Tolerance]:
-    """What rounding in each operation alone may add to the error of its operands."""
-    return {
-        node: Tolerance.from_variance(
-            _own_variance(graph, node, ()), floor=_UNIT_ERROR if node.is_op(*_UNIT_OPS) else 0.0
-        )
-        for node in graph.ordered()
-    }
+    """What rounding in each operation alone may add to the error of its operands.
+
+    An operation that quantizes rounds some elements to the neighbouring step.
+    """
+    found: dict[Node, Tolerance] = {}
+    for node in graph.ordered():
+        floor = _UNIT_ERROR if node.is_op(*_UNIT_OPS) else 0.0
+        found[node] = Tolerance.from_variance(_own_variance(graph, node, ()), floor=floor)
+        if info(node).has(Trait.QUANTIZE):
+            found[node] = replace(found[node], relative=QUANTIZE_ERROR)
+    return found
 
 
 def _bounds(graph: Graph, stored: float = 0.0) -> dict[str, Tolerance]:
