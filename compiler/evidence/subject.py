@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from optc.targets import Target
 
 _IR = ".xml"
+_ERRORS = 3  # onnxruntime's severities: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
 
 
 @dataclass(frozen=True)
@@ -107,4 +108,12 @@ def find_subject(
         target = options.target if options is not None else ""
         batch = options.batch if options is not None else 1
         options = LaunchOptions.default(wanted, target=target, batch=batch)
-    return Subject(label or str(place), path, options.with_threads(threads), folder)
+    return Subject(label or str(place), path, _quiet(options).with_threads(threads), folder)
+
+
+def _quiet(options: LaunchOptions) -> LaunchOptions:
+    """Without the runtime's warnings, which would stand between the lines of a table."""
+    if options.runtime != "onnxruntime":
+        return options
+    asked = {"log_severity_level": _ERRORS, **options.session_options}
+    return options.model_copy(update={"session_options": asked})

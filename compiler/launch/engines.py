@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from optc.ir.types import Type
     from optc.launch.options import LaunchOptions
     from optc.numerics.values import Array, Feeds, Value
-
-
-_ERRORS: Final = 3  # onnxruntime's severities: 0 verbose … 4 fatal
 
 
 class Engine(Runner, Protocol):
@@ -108,7 +105,6 @@ class _OnnxRuntime:
 
         _check_version("onnxruntime", onnxruntime.__version__, options.minimum_version)
         session_options = onnxruntime.SessionOptions()
-        session_options.log_severity_level = _ERRORS  # nothing of ours prints warnings
         enums = (onnxruntime.ExecutionMode, onnxruntime.GraphOptimizationLevel)
         for name, value in options.session_options.items():
             known = next((getattr(e, str(value)) for e in enums if hasattr(e, str(value))), value)
