@@ -12,7 +12,8 @@ import typer
 from optc.cli.console import JsonOption, end_missed, say, say_json, warn
 from optc.cli.data import DATA, FillOption, SplitOption, parse_fills
 from optc.cli.tables import table
-from optc.errors import GoalMissed, OutputError
+from optc.errors import GoalMissed
+from optc.files import check_place, write_text
 
 if TYPE_CHECKING:
     from optc.evidence.audit_result import Audit, NodeFate
@@ -78,18 +79,20 @@ def run(
 
     expected = [word.strip() for word in (expect or "").split(",") if word.strip()]
     check_expectations(expected)
+    if save is not None:
+        check_place(save)
     found = audit(
         model,
         runtime=runtime,
         threads=threads,
         data=data,
         split=split,
-        fills=parse_fills(fill),
+        fill=parse_fills(fill),
         runs=runs,
     )
     missed = _missed(found, expected)
     if save is not None:
-        _save(save, found)
+        write_text(save, json_format.dumps(found.to_dict(), indent=1) + "\n")
     if json:
         say_json({**found.to_dict(), "missed": missed.to_dict() if missed else None})
     else:
@@ -109,15 +112,6 @@ def _missed(found: Audit, expected: list[str]) -> GoalMissed | None:
     except GoalMissed as error:
         return error
     return None
-
-
-def _save(path: Path, found: Audit) -> None:
-    try:
-        path.write_text(json_format.dumps(found.to_dict(), indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            "output-unwritable", f"cannot write: {error.strerror}", location=str(path)
-        ) from error
 
 
 def _lines(found: Audit, top: int) -> Iterator[str]:

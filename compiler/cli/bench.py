@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from optc.cli.console import JsonOption, progress, say, say_json
-from optc.cli.data import FillOption, SplitOption, parse_fills
+from optc.cli.data import DATA, FillOption, SplitOption, parse_fills
 from optc.cli.tables import table
 
 if TYPE_CHECKING:
@@ -29,10 +29,6 @@ _Models = Annotated[
 _Runtimes = Annotated[
     list[str] | None,
     typer.Option("--runtime", help="Measure each model that names none on this runtime."),
-]
-_Data = Annotated[
-    Path | None,
-    typer.Option("--data", "-d", help="Inputs: an .npz or .npy file, or a folder of data."),
 ]
 _Threads = Annotated[
     int | None,
@@ -60,7 +56,7 @@ _Throughput = Annotated[
 def run(
     models: _Models,
     runtime: _Runtimes = None,
-    data: _Data = None,
+    data: Annotated[Path | None, DATA] = None,
     split: SplitOption = "",
     fill: FillOption = None,
     threads: _Threads = None,

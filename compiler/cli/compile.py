@@ -19,7 +19,7 @@ from optc.cli.console import (
     say_json,
     warn,
 )
-from optc.errors import OutputError
+from optc.files import check_place, write_text
 
 if TYPE_CHECKING:
     from optc.driver import CompileResult
@@ -53,7 +53,7 @@ def run(
     from optc.driver import compile as compile_recipe
 
     if depfile is not None:
-        _check_depfile(depfile)
+        check_place(depfile, hint="give --depfile a file name in a folder that exists")
     with progress(quiet=json) as report:
         result = compile_recipe(
             recipe,
@@ -77,29 +77,11 @@ def run(
 def write_depfile(path: Path, result: CompileResult) -> None:
     """Write a make rule: the manifest depends on every file that was read."""
     sources = " \\\n  ".join(_escape(file) for file in result.inputs)
-    try:
-        path.write_text(
-            f"{_escape(result.output / 'manifest.json')}: {sources}\n", encoding="utf-8"
-        )
-    except OSError as error:
-        raise OutputError(
-            "output-unwritable",
-            f"cannot write: {error.strerror}",
-            location=str(path),
-            hint="the compiled output is complete, but for this depfile",
-        ) from error
-
-
-def _check_depfile(path: Path) -> None:
-    """Refuse a depfile that cannot be written, before the work is done."""
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        reason = "it is a folder" if path.is_dir() else "its folder does not exist"
-        raise OutputError(
-            "output-unwritable",
-            f"cannot write: {reason}",
-            location=str(path),
-            hint="give --depfile a file name in a folder that exists",
-        )
+    write_text(
+        path,
+        f"{_escape(result.output / 'manifest.json')}: {sources}\n",
+        hint="the compiled output is complete, but for this depfile",
+    )
 
 
 def _escape(path: Path) -> str:

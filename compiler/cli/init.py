@@ -10,6 +10,7 @@ import typer
 
 from optc.cli.console import ModelArgument, say
 from optc.errors import OutputError
+from optc.files import check_place, write_text
 
 if TYPE_CHECKING:
     from optc.ir import Graph
@@ -30,12 +31,7 @@ def run(
 
     graph = load_model(model)
     if recipe.is_dir():
-        raise OutputError(
-            "output-unwritable",
-            "cannot write: it is a folder",
-            location=str(recipe),
-            hint=f"give --recipe a file name: {recipe / 'recipe.yaml'}",
-        )
+        check_place(recipe, hint=f"give --recipe a file name: {recipe / 'recipe.yaml'}")
     if recipe.exists() and not force:
         raise OutputError(
             "recipe-exists",
@@ -44,15 +40,7 @@ def run(
             hint="give another name with --recipe, or overwrite it with --force",
         )
     relative = os.path.relpath(model.absolute(), recipe.absolute().parent)
-    try:
-        recipe.write_text(starting_recipe(graph, Path(relative).as_posix()), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            "output-unwritable",
-            f"cannot write: {error.strerror}",
-            location=str(recipe),
-            hint="the folder must exist and be writable",
-        ) from error
+    write_text(recipe, starting_recipe(graph, Path(relative).as_posix()))
     say(f"wrote {recipe}; next: optc compile {recipe}")
 
 

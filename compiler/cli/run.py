@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from optc.cli.console import JsonOption, say, say_json, warn
-from optc.cli.data import FillOption, SplitOption, parse_fills
+from optc.cli.data import DATA, FillOption, SamplesOption, SplitOption, parse_fills
+from optc.files import check_place
 
 if TYPE_CHECKING:
     from optc.launch.options import LaunchOptions
@@ -20,13 +21,9 @@ def run(
         Path,
         typer.Argument(help="Folder of one target in a compiled output.", metavar="OUT/TARGET"),
     ],
-    data: Annotated[
-        Path, typer.Option("--data", "-d", help="An .npz or .npy file, or a folder of data.")
-    ],
+    data: Annotated[Path, DATA],
     split: SplitOption = "",
-    samples: Annotated[
-        int | None, typer.Option("--samples", min=1, help="Use the first so many samples only.")
-    ] = None,
+    samples: SamplesOption = None,
     fill: FillOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the outputs to this .npz file.")
@@ -46,6 +43,8 @@ def run(
     from optc.numerics.inputs import fill_hints
     from optc.runtime import open_artifact
 
+    if output is not None:
+        check_place(output)
     loaded = open_artifact(artifact, threads=threads)
     for note in loaded.notes:
         warn(note)

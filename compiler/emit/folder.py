@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optc.errors import OutputError
+from optc.files import unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -51,21 +52,14 @@ def replacing(target: Path) -> Iterator[Path]:
             _remove_abandoned(target)
             _make_locked(fresh, locks)
         except OSError as error:
-            raise OutputError(
-                "output-unwritable",
-                f"cannot write: {error.strerror}",
-                location=str(target),
-                hint="check the permissions of the folder above, or choose another output folder",
-            ) from error
+            hint = "check the permissions of the folder above, or choose another output folder"
+            raise unwritable(target, error, hint=hint) from error
         yield fresh
         _put_in_place(fresh, target)
     except OSError as error:
-        raise OutputError(
-            "output-unwritable",
-            f"cannot write: {error.strerror or error}",
-            location=str(error.filename or target),
-            hint="check free space and permissions; the old output is untouched",
-        ) from error
+        place = Path(str(error.filename or target))
+        hint = "check free space and permissions; the old output is untouched"
+        raise unwritable(place, error, hint=hint) from error
     finally:
         for lock in locks:
             os.close(lock)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal
 
 import onnx
 
-from optc.emit.files import replacing_file
 from optc.emit.graphs import GraphWriter, Inline, Skeleton, Store
 from optc.emit.protos import ProtoWriter, add_pairs
 from optc.emit.stores import ExternalWriter, Streamed
 from optc.errors import OutputError
+from optc.files import replacing_file
 from optc.ir import DType, Kind
 
 if TYPE_CHECKING:

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import ml_dtypes
 import numpy as np
 
-from optc.emit.files import replacing_file, unwritable
 from optc.emit.irxml import finish_xml
 from optc.emit.onnx import save_model
 from optc.emit.protos import provenance
 from optc.errors import CapabilityError
+from optc.files import replacing_file, unwritable
 from optc.ir import Kind
 from optc.numerics.backends import import_openvino
 from optc.numerics.evaluate import openvino_reason

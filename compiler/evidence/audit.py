@@ -27,7 +27,7 @@ from optc.frontend.onnx import load_model
 from optc.ir.ops import Trait, info
 from optc.launch.topology import detect_topology
 from optc.numerics.facts import index_limits
-from optc.numerics.inputs import InputHints
+from optc.numerics.inputs import fill_hints
 from optc.numerics.planned import PlannedNode, plan_node
 from optc.targets import detect_host, host_capabilities, load_runtime
 from optc.targets.loading import shipped_kernels
@@ -61,9 +61,9 @@ def audit(
     *,
     runtime: str | None = None,
     threads: int | None = None,
-    data: Path | None = None,
+    data: str | Path | None = None,
     split: str = "",
-    fills: Mapping[str, float] | None = None,
+    fill: Mapping[str, float] | None = None,
     runs: int = 10,
 ) -> Audit:
     """Run a model once more with everything that its runtime can tell, and compare with the plan.
@@ -74,7 +74,7 @@ def audit(
         threads: threads of the runtime; None: one, so that times add up.
         data: what to run it on, see `optc.numerics.data`; None: seeded inputs.
         split: split of the data.
-        fills: inputs with one number everywhere.
+        fill: inputs with one number everywhere.
         runs: executions that the times are taken from.
 
     Raises:
@@ -87,7 +87,7 @@ def audit(
     graph = None if subject.is_ir else _typed(load_model(subject.model))
     labels = {} if graph is None else unique_labels(graph)
     plans = _plans(subject, graph, labels)
-    feeds = _feeds(subject, graph, data, split, fills or {})
+    feeds = _feeds(subject, graph, None if data is None else Path(data), split, fill or {})
     execution = _products_first(_execute(subject, graph, labels, plans, feeds, runs), plans)
     fates = tuple(_fate(item, execution) for item in plans.values())
     host = detect_host()
@@ -235,13 +235,12 @@ def _feeds(
     graph: Graph | None,
     data: Path | None,
     split: str,
-    fills: Mapping[str, float],
+    fill: Mapping[str, float],
 ) -> Feeds:
     """One input."""
     engine = subject.open()
-    ranges = {name: (number, number) for name, number in fills.items()}
     limits = {} if graph is None else index_limits(graph)
-    hints = InputHints(ranges=ranges, limits=limits)
+    hints = replace(fill_hints(fill, engine.inputs), limits=limits)
     samples = choose_samples([engine], engine.inputs, hints, data=data, split=split, limit=1)
     batch = next(iter(samples.batches(subject.options.batch)))
     return batch.feeds

@@ -10,10 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from optc.errors import InternalError, ModelError
 from optc.evidence.executed import Execution, Kernel, owners_of
+from optc.evidence.feeds_file import write_feeds
 from optc.evidence.verbose import created_primitives, onednn_version
 from optc.launch.engines import require_runtime
 from optc.targets import load_runtime
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from optc.numerics.values import Feeds
 
 _NOT_EXECUTED: Final = frozenset({"Input", "Output", "Const", "Constant", "Parameter", "Result"})
+_COMMAND: Final = (sys.executable, "-P", "-m", "optc.evidence.openvino_worker")
+_FEEDS: Final = "feeds.npz"
 _BYTES: Final = frozenset({"u8", "s8"})
 _LIMIT: Final = 3600.0  # seconds for one process
 
@@ -54,14 +55,14 @@ def execute(
 
     Raises:
         CapabilityError: OpenVINO is not installed or too old.
-        ModelError: the runtime rejects the model or the input.
+        ModelError: the runtime rejects the model or the input; ``map-input``.
     """
     require_runtime("openvino")
     with tempfile.TemporaryDirectory(prefix="optc-audit-") as folder:
         place = Path(folder)
-        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in feeds.items()}
-        np.savez(place / "feeds.npz", allow_pickle=False, **arrays)
-        job = {"model": str(model), "options": options.model_dump(mode="json"), "runs": runs}
+        table = write_feeds(place / _FEEDS, [feeds])
+        given = {"model": str(model), "options": options.model_dump(mode="json"), "table": table}
+        job = {**given, "runs": runs}
         _, log = _work(place, {**job, "runs": 1}, {"ONEDNN_VERBOSE": "profile_create"})
         found, _ = _work(place, job, {})
     lines = log.splitlines()
@@ -81,13 +82,13 @@ def _work(
     """One run of the worker: what it wrote, and what oneDNN printed."""
     result, asked = place / "result.json", place / "job.json"
     asked.write_text(
-        json.dumps({**job, "feeds": str(place / "feeds.npz"), "result": str(result)}),
+        json.dumps({**job, "feeds": str(place / _FEEDS), "result": str(result)}),
         encoding="utf-8",
     )
     result.unlink(missing_ok=True)
     own = {name: text for name, text in os.environ.items() if not name.startswith("ONEDNN_VERBOSE")}
     done = subprocess.run(
-        [sys.executable, "-m", "optc.evidence.openvino_worker", str(asked)],
+        [*_COMMAND, str(asked)],
         env={**own, **variables},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -88,7 +88,7 @@ def bench(
     blocks = measure_latency(subjects, inputs.feeds, effort=effort, progress=progress)
     rates: list[Rates] = []
     if throughput:
-        rates = measure_throughput(entries, plans, inputs.feeds, effort.seconds, progress)
+        rates = measure_throughput(entries, plans, inputs.feeds, effort, progress)
     figures = [_figures(i, entries, blocks, inputs, rates) for i in range(len(entries))]
     return _result(figures, skipped, chosen, host, inputs, blocks)
 

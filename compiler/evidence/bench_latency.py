@@ -138,7 +138,7 @@ def measure_latency(
         progress: told about each block.
 
     Raises:
-        ModelError: ``bench-inputs`` or ``bench-process``; or what opening a model raises.
+        ModelError: ``map-input`` or ``bench-process``; or what opening a model raises.
     """
     runtimes = sorted({subject.runtime for subject in subjects})
     label = ", ".join(subject.label for subject in subjects)

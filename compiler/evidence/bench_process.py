@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optc.errors import ModelError
-from optc.evidence.bench_feeds import write_feeds
+from optc.evidence.feeds_file import write_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -140,7 +140,7 @@ def open_pool(feeds: Sequence[Feeds]) -> Iterator[Pool]:
     """A pool whose processes are fed with these inputs.
 
     Raises:
-        ModelError: ``bench-inputs``.
+        ModelError: ``map-input``.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="optc-bench-")))

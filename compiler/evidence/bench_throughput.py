@@ -18,6 +18,7 @@ from optc.launch.plan import Demand, plan_slices
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from optc.evidence.bench_latency import Effort
     from optc.evidence.bench_models import Entry
     from optc.evidence.bench_process import Process
     from optc.launch.plan import Slice
@@ -69,7 +70,7 @@ def measure_throughput(
     entries: Sequence[Entry],
     plans: Sequence[Sequence[Slice]],
     feeds: Sequence[Feeds],
-    seconds: float,
+    effort: Effort,
     progress: Progress | None = None,
 ) -> list[Rates]:
     """Run all instances of each model, in turns.
@@ -78,13 +79,13 @@ def measure_throughput(
         entries: the models.
         plans: CPUs of the instances of each.
         feeds: the inputs; each instance goes through them in turn.
-        seconds: measuring time of all models together.
+        effort: measuring time of all models together, and runs before the first turn.
         progress: told about each round.
 
     Raises:
-        ModelError: ``bench-inputs`` or ``bench-process``; or what opening a model raises.
+        ModelError: ``map-input`` or ``bench-process``; or what opening a model raises.
     """
-    length = max(seconds / (BLOCKS * len(entries)), _LEAST_TURN)
+    length = max(effort.seconds / (BLOCKS * len(entries)), _LEAST_TURN)
     rates: list[list[float]] = [[] for _ in entries]
     with open_pool(feeds) as pool:
         groups: list[list[Process]] = []
@@ -92,7 +93,8 @@ def measure_throughput(
             groups.append([pool.start(entry.label) for _ in slices])
             for process, place in zip(groups[-1], slices, strict=True):
                 subject = entry.subject.with_threads(len(place.cpus))
-                process.tell(pool.request("open", [subject], cpus=place.cpus))
+                request = pool.request("open", [subject], cpus=place.cpus, warm_up=effort.warm_up)
+                process.tell(request)
         for process in (process for group in groups for process in group):
             process.hear()
         for number in range(BLOCKS):

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optc.errors import OptcError
-from optc.evidence.bench_feeds import read_feeds
 from optc.evidence.bench_latency import BlockPlan, measure_block
+from optc.evidence.feeds_file import read_feeds
 from optc.launch.engines import open_engine
 from optc.launch.options import LaunchOptions
 from optc.numerics.backends import import_runtime
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from optc.launch.engines import Engine
     from optc.numerics.values import Feeds
 
-_WARM_UP = 3
+_WARM_UP = 3  # runs, unless told otherwise
 
 
 class Worker:
@@ -56,7 +56,8 @@ class Worker:
                 return measure_block(openers, _feeds(request), plan).to_dict()
             case "open":
                 os.sched_setaffinity(0, request["cpus"])  # before the runtime counts the CPUs
-                self._calls = _warm(_opener(request["models"][0])(), _feeds(request))
+                engine = _opener(request["models"][0])()
+                self._calls = _warm(engine, _feeds(request), request["warm_up"] or _WARM_UP)
                 return {}
             case "turn":
                 return {"rate": _turn(self._calls, request["start"], request["seconds"])}
@@ -72,9 +73,9 @@ def _feeds(request: Mapping[str, Any]) -> list[Feeds]:
     return read_feeds(Path(request["feeds"]), request["table"])
 
 
-def _warm(engine: Engine, feeds: Sequence[Feeds]) -> list[Callable[[], object]]:
+def _warm(engine: Engine, feeds: Sequence[Feeds], runs: int) -> list[Callable[[], object]]:
     calls = [engine.bind(sample) for sample in feeds]
-    for number in range(_WARM_UP):
+    for number in range(runs):
         calls[number % len(calls)]()
     return calls
 

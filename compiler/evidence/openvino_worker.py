@@ -2,7 +2,8 @@
 
 ``python -m optc.evidence.openvino_worker JOB``: oneDNN reads its environment once per process, and
 prints to the standard output of the process. JOB is JSON: ``model``, ``options`` (of runtime.json),
-``feeds`` (an .npz file), ``runs`` and ``result``, the JSON file to write.
+``feeds`` and ``table`` (`optc.evidence.feeds_file`), ``runs`` and ``result``, the JSON file to
+write.
 """
 
 from __future__ import annotations
@@ -11,17 +12,14 @@ import json
 import statistics
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 from optc.errors import OptcError
-from optc.ir.types import TensorType
+from optc.evidence.feeds_file import read_feeds
 from optc.launch.engines import OpenVinoEngine
 from optc.launch.options import LaunchOptions
-
-if TYPE_CHECKING:
-    from optc.numerics.values import Feeds
 
 KEYS: Final = ("layerType", "runtimePrecision", "primitiveType", "execOrder", "originalLayersNames")
 
@@ -43,7 +41,7 @@ def _audit(asked: dict[str, Any]) -> dict[str, Any]:
     engine = OpenVinoEngine(
         Path(asked["model"]), options.model_copy(update={"properties": profiled})
     )
-    feeds = _feeds(Path(asked["feeds"]), engine)
+    feeds, *_ = read_feeds(Path(asked["feeds"]), asked["table"])
     engine.run(feeds)  # the first run reorders weights, and makes what depends on shapes
     times: dict[str, list[float]] = {}
     for _ in range(asked["runs"]):
@@ -52,18 +50,6 @@ def _audit(asked: dict[str, Any]) -> dict[str, Any]:
             times.setdefault(name, []).append(seconds)
     layers = [_layer(node) for node in engine.native.get_runtime_model().get_ordered_ops()]
     return {"layers": layers, "times": {name: statistics.median(t) for name, t in times.items()}}
-
-
-def _feeds(path: Path, engine: OpenVinoEngine) -> Feeds:
-    """The inputs; numpy stores types of ml_dtypes without their name."""
-    with np.load(path, allow_pickle=False) as stored:
-        feeds: Feeds = {name: stored[name] for name in stored.files}
-    for name, type_ in engine.inputs.items():
-        array = feeds[name]
-        if isinstance(array, np.ndarray) and array.dtype.kind == "V":
-            assert isinstance(type_, TensorType)
-            feeds[name] = array.view(type_.dtype.numpy)
-    return feeds
 
 
 def _layer(node: Any) -> dict[str, Any]:

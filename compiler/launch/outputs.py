@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from optc.errors import DataError, OutputError
+from optc.errors import DataError
+from optc.files import replacing_file
 from optc.numerics.values import json_number
 
 if TYPE_CHECKING:
@@ -122,17 +123,9 @@ class Outputs:
                     hint="run fewer samples (--samples 1), or read the outputs in Python",
                 )
             arrays[name] = np.concatenate(rows)
-        try:
-            # Not numpy.savez: an output may be called `file`.
-            with zipfile.ZipFile(path, "w") as archive:
-                for name, array in arrays.items():
-                    entry = zipfile.ZipInfo(f"{name}.npy")  # a fixed date: same outputs, same bytes
-                    with archive.open(entry, "w", force_zip64=True) as stream:
-                        np.lib.format.write_array(stream, array, allow_pickle=False)
-        except OSError as error:
-            raise OutputError(
-                "output-unwritable",
-                f"cannot write: {error.strerror}",
-                location=str(path),
-                hint="the folder must exist and be writable",
-            ) from error
+        # Not numpy.savez: an output may be called `file`.
+        with replacing_file(path) as file, zipfile.ZipFile(file, "w") as archive:
+            for name, array in arrays.items():
+                entry = zipfile.ZipInfo(f"{name}.npy")  # a fixed date: same outputs, same bytes
+                with archive.open(entry, "w", force_zip64=True) as stream:
+                    np.lib.format.write_array(stream, array, allow_pickle=False)

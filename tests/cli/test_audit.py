@@ -58,6 +58,8 @@ def test_a_gate_that_is_met(capsys: pytest.CaptureFixture[str]) -> None:
         ([str(RESNET), "--runtime", "openvin"], "did you mean 'openvino'?"),
         ([str(RESNET.parent)], "there is no launch/runtime.json here"),
         ([str(RESNET), "--data", "no.npz"], "no.npz"),
+        ([str(RESNET), "--fill", "imag=0"], "did you mean 'image'?"),
+        ([str(RESNET), "--runs", "1", "-o", "no/audit.json"], "the folder must exist"),
     ],
 )
 def test_mistakes(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -268,3 +268,22 @@ def test_a_model_that_does_not_run_says_so(tmp_path: Path) -> None:
     onnx.save(onnx.parser.parse_model(text), path)
     with pytest.raises(ModelError, match="onnxruntime"):
         audit(path, runtime="onnxruntime")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_neither_names_of_inputs_nor_files_here_disturb(
+    runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An input named like a parameter of numpy.savez, and modules in the working folder."""
+    x = onnx.helper.make_tensor_value_info("file", onnx.TensorProto.FLOAT, [1, 4])
+    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 2])
+    w = onnx.numpy_helper.from_array(np.ones((4, 2), np.float32), "w")
+    node = onnx.helper.make_node("MatMul", ["file", "w"], ["y"], name="product")
+    graph = onnx.helper.make_graph([node], "g", [x], [y], [w])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)])
+    onnx.save(model, tmp_path / "m.onnx")
+    for module in ("json", "numpy", "optc"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('the wrong module')")
+    monkeypatch.chdir(tmp_path)
+    found = audit("m.onnx", runtime=runtime, fill={"file": 1.0}, runs=1)
+    assert product(found, "MatMul").ran == "fp32"

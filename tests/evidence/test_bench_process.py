@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -15,10 +16,11 @@ import pytest
 
 from helpers.processes import children, command
 from optc.errors import ModelError
-from optc.evidence.bench_feeds import read_feeds, write_feeds
+from optc.evidence import bench_worker
 from optc.evidence.bench_latency import Effort, measure_latency
 from optc.evidence.bench_process import Process, open_pool
 from optc.evidence.bench_worker import serve
+from optc.evidence.feeds_file import read_feeds, write_feeds
 from optc.evidence.subject import find_subject
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def test_inputs_of_every_kind_come_back_as_they_were(tmp_path: Path) -> None:
             "none": None,
             "empty": np.zeros((0, 3), dtype=np.int64),
             "words": np.array([["", "ä"]], dtype=object),
+            "file": np.array([3.0]),  # a parameter of numpy.savez
             "list": [np.arange(3), np.arange(2)],
         },
         {"f32": IMAGE * 2},
@@ -66,7 +69,7 @@ def test_inputs_of_every_kind_come_back_as_they_were(tmp_path: Path) -> None:
 def test_a_map_cannot_be_handed_over(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         write_feeds(tmp_path / "feeds.npz", [{"x": {1: 2.0}}])
-    assert caught.value.code == "bench-inputs"
+    assert caught.value.code == "map-input"
 
 
 def test_requests_are_answered_line_by_line(tmp_path: Path) -> None:
@@ -172,3 +175,31 @@ def test_processes_end_and_files_go_when_the_block_is_left_early() -> None:
         interrupted()
     assert children() == []
     assert not folders[0].exists()
+
+
+@pytest.mark.parametrize(("asked", "runs"), [(None, 3), (7, 7)])
+def test_an_instance_warms_up_as_often_as_asked(
+    asked: int | None, runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+
+    class Counting:
+        def bind(self, feeds: Feeds) -> Any:
+            return lambda: calls.append(feeds)
+
+    monkeypatch.setattr(bench_worker, "open_engine", lambda *_: Counting())
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+    table = write_feeds(tmp_path / "feeds.npz", FEEDS)
+    options = find_subject(MODEL).options.model_dump(mode="json")
+    request = {
+        "do": "open",
+        "models": [{"path": str(MODEL), "options": options}],
+        "feeds": str(tmp_path / "feeds.npz"),
+        "table": table,
+        "cpus": [0],
+        "warm_up": asked,
+    }
+    answers: list[str] = []
+    serve([json.dumps(request)], answers.append)
+    assert answers == ["{}"]
+    assert len(calls) == runs

@@ -1,4 +1,4 @@
-"""Inputs in a file, for processes that time models: bytes in an .npz, and a table in JSON."""
+"""Inputs in a file, for processes that run models: bytes in an .npz, and a table in JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write_feeds(path: Path, feeds: Sequence[Feeds]) -> list[dict[str, Any]]:
     """Write inputs to a file; returns the table that finds them there, one entry per run.
 
     Raises:
-        ModelError: ``bench-inputs``: an input is a map.
+        ModelError: ``map-input``: an input is a map.
     """
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     table = [{name: _stored(value, arrays) for name, value in run.items()} for run in feeds]
@@ -43,7 +43,7 @@ def _stored(value: Value, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
     if isinstance(value, list):
         return [_stored(item, arrays) for item in value]
     if isinstance(value, dict):
-        raise ModelError("bench-inputs", "an input is a map, which no other process can be handed")
+        raise ModelError("map-input", "an input is a map, which no other process can be handed")
     array = np.asarray(value)
     if array.dtype.kind in "OUST":
         return {"strings": [str(item) for item in array.ravel()], "shape": array.shape}
