@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optc.emit.folder import MANIFEST, file_digest, replacing, write_json, write_manifest
-from optc.emit.report import build_report, op_counts, precision_counts
+from optc.emit.report import build_report, node_rows, obstacles, op_counts, precision_counts
 from optc.emitter import Emitter
 from optc.frontend.onnx import load_model
 from optc.ir import clone
@@ -18,14 +18,12 @@ from optc.ir.bind import bind_inputs
 from optc.ir.text import print_graph
 from optc.launch import Emitted, render_launch
 from optc.launch.needs import used_precisions
-from optc.numerics.planned import plan_node
 from optc.passes.base import PassContext
 from optc.pipeline import run_pipeline
 from optc.prepare import Prepared, TargetPlan, planned_step, prepare
 from optc.recipe import resolve_pipeline
 from optc.results import Artifact, CompileResult, Plan
 from optc.targets import load_runtime, load_target
-from optc.targets.loading import shipped_kernels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -271,8 +269,9 @@ class _Compile:
     def _write_report(
         self, item: TargetPlan, run: PassRun, verification: Verification | None, place: Path
     ) -> None:
+        rows = node_rows(run.graph, item.target, item.runtime, self.recipe.launch.precision)
         warnings = _warnings(run.graph, verification, self.recipe.emit.opset)
-        warnings += [*self.emitter.warnings(run.graph), *_obstacles(run.graph, item)]
+        warnings += [*self.emitter.warnings(run.graph), *obstacles(rows, item.runtime)]
         if verification is None and self.recipe.accuracy:
             warnings.append("accuracy goals were not measured: verification is switched off")
         notes = verification.notes if verification else ()
@@ -281,12 +280,12 @@ class _Compile:
             name=self.recipe.name,
             target=item.target,
             runtime=item.runtime,
-            hint=self.recipe.launch.precision,
             source_ops=self.source_ops,
             graph=run.graph,
             steps=run.steps,
             verification=verification.contract() if verification else {"verified": False},
             warnings=warnings,
+            nodes=rows,
         )
         write_json(place / REPORT, report)
         self.artifacts[item.target.id] = Artifact(
@@ -362,22 +361,6 @@ def external_files(graph: Graph) -> list[Path]:
     """Files beside the model that its tensors lie in, sorted."""
     tensors = (value.constant for nested in graph.walk() for value in nested.constants())
     return sorted({t.file for t in tensors if t is not None and t.file is not None})
-
-
-def _obstacles(graph: Graph, item: TargetPlan) -> list[str]:
-    """Operations that are written in int8 and that the runtime computes in fp32, by the reason."""
-    table = shipped_kernels(item.runtime.id)
-    found: dict[str, list[str]] = {}
-    for nested in graph.walk():
-        for node in nested.ordered():
-            plan = plan_node(nested, node, table, item.target.capabilities)
-            if plan.obstacle:
-                found.setdefault(plan.obstacle, []).append(node.label)
-    return [
-        f"{len(nodes)} of the int8 operations run in fp32 on {item.runtime.id}, {nodes[0]} first: "
-        f"{reason}"
-        for reason, nodes in found.items()
-    ]
 
 
 def _warnings(graph: Graph, verification: Verification | None, opset: int | None) -> list[str]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -239,10 +240,15 @@ class _Check:
                 "that agreement says little: real inputs in data.validation are better"
             )
 
-    def _with_noise(self, feeds: Feeds, expected: Feeds, actual: Feeds) -> Comparison:
+    @cached_property
+    def _noise_runners(self) -> tuple[Session, list[Runner]]:
+        """The source model without rewriting, and as each runtime rewrites it."""
         plain = open_session(self.recipe.model_path, threads=0, optimize="none")
         native = self.emitter.open_source()
-        others = [self.expected] if native is None else [self.expected, native]
+        return plain, [self.expected] if native is None else [self.expected, native]
+
+    def _with_noise(self, feeds: Feeds, expected: Feeds, actual: Feeds) -> Comparison:
+        plain, others = self._noise_runners
         noise = measure_noise(plain, others, feeds)
         bounds = {n: bound.widened(noise[n]) for n, bound in self.tolerances.items()}
         return compare_outputs(expected, actual, bounds)

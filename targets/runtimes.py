@@ -109,10 +109,6 @@ class Introspection(Descriptor):
     suffixes: tuple[Pattern, ...] = Field(
         default=(), description="what the runtime appends to the names of operations it rewrites"
     )
-    shows_isa: bool = Field(
-        description="whether anything shows the instruction set of a kernel; else it follows from "
-        "the CPU and the kernel table"
-    )
 
     def precision(self, name: str) -> Precision | None:
         """The precision that a name tells; None when it tells none."""

@@ -63,7 +63,7 @@ class GraphWriter:
         self._internal = internal
         self._node_names = node_names or {}
         self._fresh = FreshNames(root)
-        self.writer = self._writer = writer
+        self.writer = writer
         self._store = store
 
     def write(self, proto: onnx.GraphProto, graph: Graph) -> None:
@@ -72,16 +72,16 @@ class GraphWriter:
 
     def function(self, proto: onnx.FunctionProto, function: Function) -> None:
         """Write a model-local function."""
-        self._writer.need(8)
+        self.writer.need(8)
         body = function.body
         proto.name, proto.domain = function.name, function.domain
         if function.overload:
-            self._writer.need(10)
+            self.writer.need(10)
             proto.overload = function.overload
         proto.attribute.extend(function.attributes)
         for name, attr in function.defaults.items():
-            self._writer.need(9)
-            self._writer.attribute(proto.attribute_proto.add(), name, attr)
+            self.writer.need(9)
+            self.writer.attribute(proto.attribute_proto.add(), name, attr)
         if function.doc:
             proto.doc_string = function.doc
         add_pairs(proto, function.metadata)
@@ -100,7 +100,7 @@ class GraphWriter:
             proto.doc_string = graph.doc
         add_pairs(proto, graph.metadata)
         for data in graph.opaque.get("quantization_annotation", ()):
-            self._writer.need(5)
+            self.writer.need(5)
             proto.quantization_annotation.add().ParseFromString(data)
         self._inputs(proto, graph, names)
         for value in graph.constants():
@@ -110,32 +110,32 @@ class GraphWriter:
         for target, node in dict(zip(names.targets, graph.outputs, strict=True)).items():
             type = _result_type(graph, node)
             info = proto.output.add()
-            self._writer.value_info(info, target, type, node.doc, node.metadata)
+            self.writer.value_info(info, target, type, node.doc, node.metadata)
 
     def _inputs(self, proto: onnx.GraphProto, graph: Graph, names: Names) -> None:
         for value in graph.inputs:
             name, node = names.of[value], value.node
-            self._writer.value_info(proto.input.add(), name, value.type, value.doc, value.metadata)
+            self.writer.value_info(proto.input.add(), name, value.type, value.doc, value.metadata)
             if node.tensor is not None:
-                self._store.add(proto, self._writer, node.tensor, name)
+                self._store.add(proto, self.writer, node.tensor, name)
             elif node.sparse is not None:
-                self._writer.sparse(proto.sparse_initializer.add(), node.sparse, name)
+                self.writer.sparse(proto.sparse_initializer.add(), node.sparse, name)
 
     def _constant(self, proto: onnx.GraphProto, value: Value, names: Names) -> None:
-        self._writer.need(4)  # before, every initializer had to be an input
+        self.writer.need(4)  # before, every initializer had to be an input
         name, node = names.of[value], value.node
         if node.sparse is not None:
-            self._writer.sparse(proto.sparse_initializer.add(), node.sparse, name)
+            self.writer.sparse(proto.sparse_initializer.add(), node.sparse, name)
             made = proto.sparse_initializer[-1].values
         else:
             assert node.tensor is not None
-            self._store.add(proto, self._writer, node.tensor, name)
+            self._store.add(proto, self.writer, node.tensor, name)
             made = proto.initializer[-1]
         if node.doc and not made.doc_string:
             made.doc_string = node.doc
         add_pairs(made, {**node.metadata, **provenance(node.origin)})
         if value.doc or value.metadata:
-            self._writer.value_info(
+            self.writer.value_info(
                 proto.value_info.add(), name, value.type, value.doc, value.metadata
             )
 
@@ -170,14 +170,14 @@ class GraphWriter:
         if node.attributes:
             self._attributes(proto, node, graph, names)
         if node.overload:
-            self._writer.need(10)
+            self.writer.need(10)
             proto.overload = node.overload
         if node.doc:
             proto.doc_string = node.doc
         if node.metadata or node.origin is not None:
             add_pairs(proto, {**node.metadata, **provenance(node.origin)})
         if node.opaque:
-            self._writer.need(11)
+            self.writer.need(11)
             proto.MergeFromString(node.opaque)
 
     def _attributes(self, proto: onnx.NodeProto, node: Node, graph: Graph, names: Names) -> None:
@@ -190,7 +190,7 @@ class GraphWriter:
             if attr.graphs:
                 self._subgraphs(made, name, attr, names, captured)
             else:
-                self._writer.attribute(made, name, attr)
+                self.writer.attribute(made, name, attr)
 
     def _subgraphs(
         self,
@@ -213,7 +213,7 @@ class GraphWriter:
         self, proto: onnx.GraphProto | onnx.FunctionProto, value: Value, names: Names
     ) -> None:
         if value.type is not None or value.doc or value.metadata:
-            self._writer.value_info(
+            self.writer.value_info(
                 proto.value_info.add(), names.of[value], value.type, value.doc, value.metadata
             )
 

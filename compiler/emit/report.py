@@ -63,17 +63,30 @@ def node_rows(
     return rows
 
 
+def obstacles(rows: Iterable[Mapping[str, object]], runtime: Runtime) -> list[str]:
+    """Warnings about rows that are written in int8 and that the runtime computes in fp32."""
+    found: dict[object, list[object]] = {}
+    for row in rows:
+        if row["precision"] == "int8" and "obstacle" in row:
+            found.setdefault(row["obstacle"], []).append(row["name"])
+    return [
+        f"{len(names)} of the int8 operations run in fp32 on {runtime.id}, {names[0]} first: "
+        f"{reason}"
+        for reason, names in found.items()
+    ]
+
+
 def build_report(
     *,
     name: str,
     target: Target,
     runtime: Runtime,
-    hint: Precision,
     source_ops: Mapping[str, int],
     graph: Graph,
     steps: Iterable[StepRecord],
     verification: Mapping[str, object],
     warnings: Iterable[str],
+    nodes: Iterable[Mapping[str, object]],
 ) -> dict[str, object]:
     """The content of report.json.
 
@@ -81,13 +94,13 @@ def build_report(
         name: the recipe's name.
         target: CPU target.
         runtime: runtime that will execute the model.
-        hint: what it is told to compute fp32 operations in.
         source_ops: `op_counts` of the model as it was read.
         graph: the final graph.
         steps: what the passes did.
         verification: what was compared and against which bounds, without measured figures: those
             depend on the machine and are printed, not stored.
         warnings: what the user should know.
+        nodes: `node_rows` of the final graph.
     """
     result_ops = op_counts(graph)
     return {
@@ -106,5 +119,5 @@ def build_report(
         "passes": [step.to_dict() for step in steps],
         "verification": dict(verification),
         "warnings": list(warnings),
-        "nodes": node_rows(graph, target, runtime, hint),
+        "nodes": list(nodes),
     }
