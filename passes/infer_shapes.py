@@ -131,6 +131,8 @@ def _hidden(graph: Graph, *, trusting: bool) -> Iterator[set[Type]]:
 
 def _is_inferable(graph: Graph, node: Node) -> bool:
     """Whether ONNX has a schema for an operation, or the model a function."""
+    if node.is_canonical:
+        return False
     version = graph.opsets.get(node.domain, 0)
     if ops.schema(node.op_type, node.domain, version) is not None:
         return True

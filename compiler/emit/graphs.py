@@ -9,6 +9,7 @@ import onnx
 
 from optc.emit.names import FreshNames, Names
 from optc.emit.protos import add_pairs, provenance
+from optc.errors import InternalError
 from optc.ir import Kind, TensorType
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class GraphWriter:
 
     Attributes:
         writer: fills the messages, and knows the IR version that they need.
+        has_canonical: whether a canonical operation was written, which only `internal` allows.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class GraphWriter:
         self._fresh = FreshNames(root)
         self.writer = writer
         self._store = store
+        self.has_canonical = False
 
     def write(self, proto: onnx.GraphProto, graph: Graph) -> None:
         """Write a root graph."""
@@ -158,6 +161,13 @@ class GraphWriter:
         for value, target in names.copies:
             proto.node.add(op_type="Identity", input=[names.of[value]], output=[target])
 
+    def _note_canonical(self, node: Node) -> None:
+        if not self._internal:
+            raise InternalError(
+                "canonical-operation", f"{node.label}: {node.qualified_op} has not been lowered"
+            )
+        self.has_canonical = True
+
     def _node(self, proto: onnx.NodeProto, node: Node, graph: Graph, names: Names) -> None:
         proto.op_type = node.op_type
         operands = graph.operands(node)
@@ -167,6 +177,8 @@ class GraphWriter:
             proto.name = name
         if node.domain:
             proto.domain = node.domain
+        if node.is_canonical:
+            self._note_canonical(node)
         if node.attributes:
             self._attributes(proto, node, graph, names)
         if node.overload:

@@ -18,6 +18,7 @@ from optc.emit.stores import ExternalWriter, Streamed
 from optc.errors import OutputError
 from optc.files import replacing_file
 from optc.ir import DType, Kind
+from optc.ir.nodes import CANONICAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -133,6 +134,8 @@ def _write(
             getattr(model, name).add().ParseFromString(data)
     for domain, version in graph.opsets.items():
         model.opset_import.add(domain=domain, version=version)
+    if graphs.has_canonical:
+        model.opset_import.add(domain=CANONICAL, version=1)
     model.ir_version = max(info.ir_version, writer.ir_version)
     for field, value in (
         ("producer_name", info.producer_name),

@@ -33,7 +33,7 @@ def macs(graph: Graph, node: Node) -> int | None:
     row = info(node)
     if not row.has(Trait.MAC):
         return 0 if row.known and not row.has(Trait.CONTROL_FLOW) else None
-    rule = _RULES.get((node.domain, node.op_type))
+    rule = _RULES.get(node.operator)
     return None if rule is None else rule(graph, node)
 
 

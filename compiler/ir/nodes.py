@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from optc.ir.graph import Graph
     from optc.ir.tensor import SparseTensor, Tensor
     from optc.ir.types import Type
+
+
+CANONICAL: Final = "optc"
+"""Domain of canonical operations: an operator of ONNX's own domain, in its newest version, in a
+model whose opset is too low for it. Passes see no difference; the lowering writes it in another
+form, and no emitted model has it."""
 
 
 class Kind(Enum):
@@ -228,9 +234,21 @@ class Node:
         """``domain::Op``, or the plain operator name in ONNX's own domain."""
         return f"{self.domain}::{self.op_type}" if self.domain else self.op_type
 
+    @property
+    def operator(self) -> tuple[str, str]:
+        """Domain and name of the operator that it is; a canonical one is of ONNX's own domain."""
+        return ("" if self.domain == CANONICAL else self.domain, self.op_type)
+
+    @property
+    def is_canonical(self) -> bool:
+        """Whether its operator is newer than the opset of its model; see `CANONICAL`."""
+        return self.domain == CANONICAL
+
     def is_op(self, *op_types: str, domain: str = "") -> bool:
-        """True for an operation of this domain with one of these names."""
-        return self.kind is Kind.OP and self.op_type in op_types and self.domain == domain
+        """True for an operation of this domain with one of these names, canonical ones included."""
+        if self.kind is not Kind.OP or self.op_type not in op_types:
+            return False
+        return self.domain == domain or (not domain and self.domain == CANONICAL)
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of an attribute as written, or `default`."""

@@ -17,7 +17,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from optc.ir.nodes import Kind
+from optc.ir.nodes import CANONICAL, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -215,7 +215,7 @@ def info(node: Node) -> OpInfo:
     """
     if node.kind is not Kind.OP or node.overload:
         return UNKNOWN
-    found = OPS.get((node.domain, node.op_type), UNKNOWN)
+    found = OPS.get(node.operator, UNKNOWN)
     if found.op_type in _REDUCING and node.get("reduction", b"none") != b"none":
         return OpInfo(found.op_type, found.domain, Trait.NONE)
     return found
@@ -271,10 +271,12 @@ def schema(op_type: str, domain: str, opset: int) -> OpSchema | None:
     """The schema of an operator as of this opset version of its domain, or None.
 
     A schema may be marked `deprecated`. A version newer than the installed onnx package knows
-    gives the newest schema.
+    gives the newest schema, and so does the domain of canonical operations.
     """
     from onnx import defs
 
+    if domain == CANONICAL:
+        opset, domain = defs.onnx_opset_version(), ""
     try:
         return defs.get_schema(op_type, opset, domain)
     except defs.SchemaError:
@@ -285,6 +287,32 @@ def since(op_type: str, opset: int, domain: str = "") -> int | None:
     """The opset version that introduced the form of this operator which `opset` uses, or None."""
     found = schema(op_type, domain, opset)
     return None if found is None else int(found.since_version)
+
+
+def version(graph: Graph, node: Node) -> int:
+    """The opset version that a node's operator is of; 0 when its domain is not imported."""
+    return newest_opset() if node.is_canonical else graph.opsets.get(node.domain, 0)
+
+
+@cache
+def newest_opset() -> int:
+    """The newest version of ONNX's own domain that the installed onnx package knows."""
+    from onnx import defs
+
+    return int(defs.onnx_opset_version())
+
+
+_FORM_SINCE: Final[Mapping[str, int]] = MappingProxyType({"GroupNormalization": 21})
+"""Opsets that brought the form that passes write, where an older one has another meaning."""
+
+
+def domain_of(graph: Graph, op_type: str) -> str:
+    """Where a pass writes an operator of ONNX's own domain: there, or as a canonical one.
+
+    A name that ONNX does not have is taken as it is.
+    """
+    first = _FORM_SINCE.get(op_type) or first_opset(op_type)
+    return CANONICAL if first is not None and first > graph.opset else ""
 
 
 def first_opset(op_type: str, domain: str = "") -> int | None:
@@ -312,7 +340,7 @@ def attribute(graph: Graph, node: Node, name: str) -> Any:
     written = node.attributes.get(name)
     if written is not None:
         return written.value
-    return _defaults(node.op_type, node.domain, graph.opsets.get(node.domain, 0)).get(name)
+    return _defaults(node.op_type, node.domain, version(graph, node)).get(name)
 
 
 @cache

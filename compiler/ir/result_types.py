@@ -42,8 +42,9 @@ def result_dtype(graph: Graph, node: Node, index: int = 0) -> DType | None:
         return None
     if node.is_op("Cast"):
         return _cast_dtype(node.get("to"))
-    opset = graph.opsets.get(node.domain, 0)
-    source = _contrib(node, index) if node.domain else _source(node.op_type, "", opset, index)
+    opset = ops.version(graph, node)
+    foreign = bool(node.operator[0])
+    source = _contrib(node, index) if foreign else _source(node.op_type, "", opset, index)
     if not isinstance(source, int):
         return source
     operand = graph.operand(node, source)

@@ -168,7 +168,7 @@ class Site:
     @property
     def opset(self) -> int:
         """Version of the node's operator set."""
-        return self.graph.opsets.get(self.node.domain, 0)
+        return ops.version(self.graph, self.node)
 
     def value(self, index: int) -> Value | None:
         """An operand, or None when it is left out."""

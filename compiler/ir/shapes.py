@@ -49,7 +49,7 @@ def rule_of(graph: Graph, node: Node) -> Rule | None:
     functions = graph.model.functions
     if functions and (node.domain, node.op_type, node.overload) in functions:
         return None
-    rule = _RULES.get((node.domain, node.op_type))
+    rule = _RULES.get(node.operator)
     if rule is not None:
         return rule
     row = ops.info(node)

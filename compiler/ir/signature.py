@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from optc.errors import did_you_mean
-from optc.ir.nodes import AttrKind
+from optc.ir.nodes import CANONICAL, AttrKind
 from optc.ir.ops import SCHEMALESS, first_opset, schema
 from optc.ir.types import DType, MapType, OptionalType, SequenceType, SparseTensorType, TensorType
 
@@ -29,7 +29,7 @@ Token: TypeAlias = DType | str | None
 
 ABSENT: Final = ""
 
-_CLOSED_DOMAINS: Final = frozenset({"", "ai.onnx.ml", "ai.onnx.preview.training"})
+_CLOSED_DOMAINS: Final = frozenset({"", CANONICAL, "ai.onnx.ml", "ai.onnx.preview.training"})
 """Domains that ONNX owns: an operator that has no schema there does not exist."""
 
 _ELEMENTS: Final = {

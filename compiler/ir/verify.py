@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from optc.ir.literals import format_type
 from optc.ir.nodes import AttrKind, Kind
+from optc.ir.ops import version
 from optc.ir.shapes import infer
 from optc.ir.signature import ABSENT, signature_problems, token
 from optc.ir.structure import Violation, structure_problems
@@ -168,7 +169,7 @@ class _Verifier:
             function = self._functions.get((node.domain, node.op_type, node.overload))
             if function is not None:
                 return [*problems, *_call_problems(graph, node, function)]
-        opset = graph.opsets.get(node.domain)
+        opset = version(graph, node) if node.is_canonical else graph.opsets.get(node.domain)
         if opset is None:
             domain = node.domain or "ai.onnx"
             return [*problems, f"is of domain {domain}, which the model does not import"]

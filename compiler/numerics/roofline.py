@@ -270,7 +270,7 @@ class _Place:
     def _find_path(self, node: Node, kind: Precision) -> ComputePath | None:
         """The path of the runtime's kernel, or the fastest one; remarks on what is not native."""
         best = best_path(kind, self.target.capabilities)
-        if self.runtime is None or (node.domain, node.op_type) not in OPS:
+        if self.runtime is None or node.operator not in OPS:
             if best is None:
                 self.remarks.append(
                     f"{node.op_type} in {kind}: {self.target.id} has no path for it"

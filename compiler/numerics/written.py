@@ -72,7 +72,7 @@ class Written:
 
 def written(graph: Graph, node: Node) -> Written | None:
     """How a multiply-accumulate operation is written; None for any other, and for foreign ones."""
-    if node.kind is not Kind.OP or node.domain or not info(node).has(Trait.MAC):
+    if node.kind is not Kind.OP or node.operator[0] or not info(node).has(Trait.MAC):
         return None
     if node.op_type in _INTEGER_OPS:
         return _on_integers(graph, node)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optc.errors import InternalError
-from optc.ir import Attr, AttrKind, DType, Graph, Kind, Origin, Tensor
+from optc.ir import Attr, AttrKind, DType, Graph, Kind, Origin, Tensor, ops
 from optc.rewrite.pattern import Match, as_values, match_rule
 
 if TYPE_CHECKING:
@@ -48,9 +48,12 @@ class Builder:
         like: Node | None = None,
         attributes: Mapping[str, Any] | None = None,
         outputs: int = 1,
-        domain: str = "",
+        domain: str | None = None,
     ) -> Node:
         """Add an operation with `outputs` results.
+
+        Without a `domain` the operator is one of ONNX's own; where the opset of the model is too
+        low for it, the operation becomes a canonical one (see `optc.ir.nodes.CANONICAL`).
 
         `like` supplies name, attributes and metadata of an operation that this one continues;
         attribute values in `attributes` come on top and may be int, float, str, Tensor, or lists
@@ -66,7 +69,7 @@ class Builder:
             op_type,
             operands,
             outputs=[self.graph.fresh_name(_output_name(base, i)) for i in range(outputs)],
-            domain=domain,
+            domain=ops.domain_of(self.graph, op_type) if domain is None else domain,
             name=like.name if like is not None else "",
             attributes=attrs,
             origin=self._origin,
@@ -214,8 +217,8 @@ class _Worklist:
         self.trace = trace
         self.index: dict[tuple[str, str], list[Rule]] = {}
         for rule in rules:
-            for op_type in rule.root.op_types:
-                self.index.setdefault((rule.root.domain, op_type), []).append(rule)
+            for key in dict.fromkeys(rule.roots):
+                self.index.setdefault(key, []).append(rule)
         self.queue: deque[Node] = deque()
         self.queued: set[Node] = set()
 
@@ -236,12 +239,12 @@ class _Worklist:
         return applied > 0
 
     def _push(self, node: Node) -> None:
-        if (node.domain, node.op_type) in self.index and node not in self.queued:
+        if node.operator in self.index and node not in self.queued:
             self.queue.append(node)
             self.queued.add(node)
 
     def _visit(self, node: Node) -> bool:
-        for rule in self.index[node.domain, node.op_type]:
+        for rule in self.index[node.operator]:
             found = match_rule(rule, self.graph, node)
             if not isinstance(found, Match):
                 if found.depth > 0:

@@ -7,6 +7,8 @@ A rule's `pattern` method is called once with a recorder and one variable per ar
 
 Matching starts at the returned operation and walks up the operands. Commutative operations are
 tried in both orders. A variable binds one value, and where it stands twice, the same value.
+Numbers stand for constants (``op.Mul(x, number(0.5))``), `either` for several spellings, and
+`output` for a result other than the first.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from optc.ir import Kind, Value, ops
+from optc.ir import DType, Kind, Value, ops
 from optc.rewrite.trace import Refusal
 
 if TYPE_CHECKING:
@@ -46,6 +48,50 @@ class OptionalOperand:
 
 
 @dataclass(frozen=True)
+class Number:
+    """Matches a dense constant all of whose elements are one number.
+
+    Exporters write numbers in the element type of the model and with few digits, so what differs
+    by less than 1e-6 of the number (4e-3, a step of bf16, in the 16-bit types) is taken for it.
+
+    Attributes:
+        value: the number.
+    """
+
+    value: float
+
+    def fits(self, tensor: Tensor) -> bool:
+        """Whether every element of a constant is the number."""
+        if (
+            not tensor.elements
+            or not tensor.is_small
+            or not (tensor.dtype.is_float or tensor.dtype.is_integer)
+        ):
+            return False
+        digits = _COARSE if tensor.dtype in (DType.F16, DType.BF16) else _FINE
+        elements = tensor.numpy().astype(np.float64)
+        return bool((np.abs(elements - self.value) <= digits * abs(self.value)).all())
+
+
+_FINE, _COARSE = 1e-6, 4e-3
+
+
+@dataclass(frozen=True)
+class Either:
+    """Matches what one of several patterns does, the first that fits."""
+
+    patterns: tuple[Pattern, ...]
+
+
+@dataclass(frozen=True)
+class Output:
+    """Matches a result of an operation by its index."""
+
+    operation: Operation
+    index: int
+
+
+@dataclass(frozen=True)
 class Operation:
     """Matches the first output of an operation.
 
@@ -67,7 +113,7 @@ class Operation:
         return " or ".join(self.op_types)
 
 
-Pattern: TypeAlias = Variable | OptionalOperand | Operation
+Pattern: TypeAlias = Variable | OptionalOperand | Operation | Number | Either | Output
 
 
 def const(variable: Pattern) -> Variable:
@@ -80,6 +126,22 @@ def optional(variable: Pattern) -> OptionalOperand:
     """An operand that may be left out."""
     assert isinstance(variable, Variable)
     return OptionalOperand(variable)
+
+
+def number(value: float) -> Number:
+    """A constant whose elements all are this number."""
+    return Number(value)
+
+
+def either(*patterns: Pattern) -> Either:
+    """One of several spellings; a pattern may also end in this, with operations."""
+    return Either(patterns)
+
+
+def output(operation: Pattern, index: int) -> Output:
+    """A result of an operation other than the first."""
+    assert isinstance(operation, Operation)
+    return Output(operation, index)
 
 
 class Recorder:
@@ -191,8 +253,11 @@ class Rule:
         self.name = re.sub(r"(?<!^)(?=[A-Z])", "-", type(self).__name__).lower()
         variables = list(inspect.signature(self.pattern).parameters)[1:]
         root = self.pattern(Recorder(), *(Variable(name) for name in variables))
-        assert isinstance(root, Operation), f"{self.name}: a pattern ends in an operation"
+        ends = root.patterns if isinstance(root, Either) else (root,)
+        operations = [end for end in ends if isinstance(end, Operation)]
+        assert len(operations) == len(ends), f"{self.name}: a pattern ends in an operation"
         self.root = root
+        self.roots = tuple((end.domain, name) for end in operations for name in end.op_types)
         self.variables = tuple(variables)
 
     def pattern(self, *args: Any, **kwargs: Any) -> Pattern:
@@ -243,10 +308,35 @@ def match_rule(rule: Rule, graph: Graph, root: Node) -> Match | NearMiss:
 def _match(
     pattern: Pattern, graph: Graph, value: Value | None, bound: _Bindings, miss: NearMiss
 ) -> Iterator[_Bindings]:
-    if isinstance(pattern, Operation):
-        if value is not None:
-            yield from _match_operation(pattern, graph, value, bound, miss)
+    if isinstance(pattern, Either):
+        for one in pattern.patterns:
+            yield from _match(one, graph, value, bound, miss)
         return
+    if isinstance(pattern, Operation | Output):
+        if value is not None:
+            inner, index = _operation_of(pattern)
+            yield from _match_operation(inner, index, graph, value, bound, miss)
+        return
+    if isinstance(pattern, Number):
+        tensor = None if value is None else value.constant
+        if tensor is not None and pattern.fits(tensor):
+            yield bound
+        else:
+            found = "left out" if value is None else value.name
+            miss.note(len(bound[0]), f"expected the number {pattern.value:g}, found {found}")
+        return
+    yield from _match_variable(pattern, value, bound, miss)
+
+
+def _operation_of(pattern: Operation | Output) -> tuple[Operation, int]:
+    if isinstance(pattern, Output):
+        return pattern.operation, pattern.index
+    return pattern, 0
+
+
+def _match_variable(
+    pattern: Variable | OptionalOperand, value: Value | None, bound: _Bindings, miss: NearMiss
+) -> Iterator[_Bindings]:
     if isinstance(pattern, OptionalOperand):
         pattern, optional_ = pattern.variable, True
     else:
@@ -265,14 +355,19 @@ def _match(
 
 
 def _match_operation(
-    pattern: Operation, graph: Graph, value: Value, bound: _Bindings, miss: NearMiss
+    pattern: Operation,
+    index: int,
+    graph: Graph,
+    value: Value,
+    bound: _Bindings,
+    miss: NearMiss,
 ) -> Iterator[_Bindings]:
     node = value.node
     if not node.is_op(*pattern.op_types, domain=pattern.domain):
         found = node.qualified_op if node.kind is Kind.OP else f"the {node.kind.value} {node.name}"
         miss.note(len(bound[0]), f"expected {pattern.wanted}, found {found}")
         return
-    if value.index != 0:
+    if value.index != index:
         return
     nodes, values = bound
     if pattern.name in nodes and nodes[pattern.name] is not node:

@@ -7,16 +7,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from helpers import graph_from_text
+from optc.emit.onnx import serialize
 from optc.errors import InternalError
-from optc.ir import DType, Graph, Tensor, TensorType
-from optc.rewrite.driver import apply_rules, to_attr
-from optc.rewrite.pattern import Rule, const, optional
+from optc.ir import DType, Graph, Tensor, TensorType, ops
+from optc.ir.nodes import CANONICAL
+from optc.ir.text import print_graph
+from optc.ir.verify import verify
+from optc.passes import InferShapes, PassContext
+from optc.rewrite.driver import Builder, apply_rules, replace_node, to_attr
+from optc.rewrite.pattern import (
+    Match,
+    NearMiss,
+    Rule,
+    const,
+    either,
+    match_rule,
+    number,
+    optional,
+    output,
+)
 from optc.rewrite.trace import Trace
 
 if TYPE_CHECKING:
     from optc.ir import Value
-    from optc.rewrite.driver import Builder
-    from optc.rewrite.pattern import Match, Pattern
+    from optc.rewrite.pattern import Pattern
     from optc.rewrite.trace import Refusal
 
 F32 = TensorType(DType.F32, (2,))
@@ -163,3 +178,87 @@ def test_attributes_from_plain_values() -> None:
     assert to_attr(0.1).value == float(np.float32(0.1))
     with pytest.raises(TypeError, match="no attribute type for set"):
         to_attr({1})
+
+
+class HalfOrScaled(Rule):
+    """The second half of a Split, halved by a product in either order or by a division."""
+
+    def pattern(self, op: Any, x: Pattern) -> Pattern:
+        half: Pattern = either(
+            op.Mul(output(op.Split(x), 1), number(0.5)), op.Div(output(op.Split(x), 1), number(2))
+        )
+        return half
+
+    def check(self, match: Match) -> Refusal | None:
+        return None
+
+    def rewrite(self, match: Match, build: Builder) -> Value:
+        return build.Abs(match.value("x"))
+
+
+@pytest.mark.parametrize(
+    ("product", "fits"),
+    [
+        ("Mul (b, half)", True),
+        ("Mul (half, b)", True),
+        ("Div (b, two)", True),
+        ("Div (two, b)", False),
+        ("Mul (a, half)", False),
+        ("Mul (b, two)", False),
+    ],
+)
+def test_numbers_alternatives_and_further_results(product: str, fits: bool) -> None:
+    graph = graph_from_text(
+        f"""
+        <ir_version: 8, opset_import: ["" : 13]>
+        g (float[2] x) => (float[1] y)
+        <float half = {{0.50000003}}, float[1] two = {{2}}>
+        {{ a, b = Split (x)  y = {product} }}
+        """
+    )
+    found = match_rule(HalfOrScaled(), graph, graph.value("y").node)
+    assert isinstance(found, Match) == fits
+    if isinstance(found, NearMiss):
+        assert found.reason
+
+
+def test_operators_that_the_opset_does_not_have_become_canonical_ones() -> None:
+    graph = graph_from_text(
+        """
+        <ir_version: 8, opset_import: ["" : 13]>
+        g (float[2,3] x) => (float[2,3] y) { y = Relu (x) }
+        """
+    )
+    relu = graph.value("y").node
+    build = Builder(graph, "a-pass", (relu,))
+    gelu = build.Gelu(graph.value("x"), approximate="tanh")
+    replace_node(graph, relu, [gelu], build.made)
+    assert verify(graph) == ()
+    assert gelu.node.is_op("Gelu")
+    assert gelu.node.is_canonical
+    assert ops.attribute(graph, gelu.node, "approximate") == b"tanh"
+    assert ops.info(gelu.node).has(ops.Trait.UNARY)
+    assert '%0 = optc::Gelu(%x, approximate="tanh") : f32[2,3]' in print_graph(graph)
+    assert not InferShapes().apply(graph, PassContext()).changed
+    with pytest.raises(InternalError, match="optc::Gelu has not been lowered"):
+        serialize(graph)
+
+
+def test_operators_that_the_opset_has_stay_in_its_domain() -> None:
+    graph = graph_from_text(
+        """
+        <ir_version: 8, opset_import: ["" : 20]>
+        g (float[2,3] x) => (float[2,3] y) { y = Relu (x) }
+        """
+    )
+    build = Builder(graph, "a-pass", (graph.value("y").node,))
+    assert not build.Gelu(graph.value("x")).node.is_canonical
+    assert build.GroupNormalization(graph.value("x")).node.is_canonical  # 18 has another meaning
+
+
+def test_a_canonical_operation_must_fit_the_newest_schema() -> None:
+    graph = Graph("g", {"": 13})
+    x = graph.add_input("x", F32)
+    gelu = graph.add("Gelu", [x, x], outputs=["y"], domain=CANONICAL)
+    graph.add_output(gelu.output, "y", F32)
+    assert [problem.what for problem in verify(graph)] == ["Gelu-20 has at most 1 operand, found 2"]
