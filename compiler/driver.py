@@ -20,7 +20,7 @@ from optc.launch import Emitted, render_launch
 from optc.launch.needs import used_precisions
 from optc.passes.base import PassContext
 from optc.pipeline import run_pipeline
-from optc.prepare import Prepared, TargetPlan, planned_step, prepare
+from optc.prepare import Prepared, TargetPlan, lowering_steps, planned_step, prepare
 from optc.recipe import resolve_pipeline
 from optc.results import Artifact, CompileResult, Plan
 from optc.targets import load_runtime, load_target
@@ -58,10 +58,11 @@ def run_passes(
     *,
     target: str = "cascadelake",
     runtime: str = "onnxruntime",
+    lower: bool = True,
     dump_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> PassRun:
-    """Run a pipeline over a copy of a graph.
+    """Run a pipeline over a copy of a graph, and write the result in the forms of the runtime.
 
     Args:
         graph: the graph; it stays as it is.
@@ -69,6 +70,8 @@ def run_passes(
             the default preset.
         target: CPU target.
         runtime: runtime that will execute the model.
+        lower: whether operators get the forms that the runtime computes fastest, or those that
+            every runtime has.
         dump_dir: where to write the canonical text after each pass.
         progress: told before each pass.
 
@@ -77,7 +80,8 @@ def run_passes(
         CapabilityError: a step needs what target or runtime do not have.
     """
     cpu, engine = load_target(target), load_runtime(runtime)
-    steps = tuple(planned_step(step, cpu, engine) for step in resolve_pipeline(pipeline))
+    steps = [planned_step(step, cpu, engine) for step in resolve_pipeline(pipeline)]
+    steps.extend(lowering_steps(engine if lower else None, domains=engine.domains))
     context = PassContext(cpu.id, engine.id)
     return run_pipeline(lambda: clone(graph), steps, context, dump_dir=dump_dir, progress=progress)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from optc.emitter import Emitter
 from optc.errors import CapabilityError, ModelError
 from optc.launch.settings import check_precision, slices_of
-from optc.passes import UpgradeOpset
+from optc.passes import InferShapes, LowerOperators, UpgradeOpset
 from optc.passes.base import PassContext
 from optc.pipeline import PlannedStep
 from optc.recipe import Recipe, load_recipe, resolve_pipeline
@@ -114,13 +114,32 @@ def _target_plan(recipe: Recipe, target: Target, runtime: Runtime) -> TargetPlan
     # A launch that cannot be fails before any work.
     check_precision(target, runtime, recipe.launch.settings)
     slices_of(target, recipe.launch.settings)
-    lowering = lowering_steps(runtime) if recipe.emit.lower else ()
+    is_ir = recipe.emit.format == "openvino"
+    lowering = lowering_steps(
+        runtime if recipe.emit.lower else None,
+        domains=() if is_ir else recipe.emit.allowed_domains(runtime.domains),
+        keep_canonical=is_ir,
+    )
     return TargetPlan(target, runtime, tuple(steps), lowering)
 
 
-def lowering_steps(runtime: Runtime) -> tuple[PlannedStep, ...]:
-    """The passes that write a graph in the forms of a runtime's descriptor, in its order."""
-    asked = [{form.lowering: dict(form.options)} for form in runtime.forms]
+def lowering_steps(
+    runtime: Runtime | None, *, domains: Sequence[str] = (), keep_canonical: bool = False
+) -> tuple[PlannedStep, ...]:
+    """The passes that write a graph as a runtime computes it fastest, and as it can be emitted.
+
+    Args:
+        runtime: what its descriptor prefers is written; None: what every runtime has.
+        domains: operator domains beside ONNX's own that may be used.
+        keep_canonical: whether the format can hold canonical operations.
+    """
+    asked: list[object] = []
+    if runtime is not None:
+        asked.extend({step.name: dict(step.options)} for step in runtime.lowering)
+    forms = {entry.op: list(entry.forms) for entry in runtime.forms} if runtime else {}
+    options = {"forms": forms, "domains": list(domains), "keep_canonical": keep_canonical}
+    asked.append({LowerOperators.name: options})
+    asked.append(InferShapes.name)
     return tuple(PlannedStep(step.name, step.create()) for step in resolve_pipeline(asked))
 
 

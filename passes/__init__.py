@@ -11,7 +11,7 @@ from optc.passes.fold_constants import FoldConstants
 from optc.passes.fold_shapes import FoldShapes
 from optc.passes.freeze_initializers import FreezeInitializers
 from optc.passes.infer_shapes import InferShapes
-from optc.passes.lower_hardswish import LowerHardswish
+from optc.passes.lower_operators import LowerOperators
 from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.remove_dead import RemoveDead
 from optc.passes.remove_duplicates import RemoveDuplicates
@@ -30,7 +30,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FoldBatchnorm,
     FoldAffine,
     UpgradeOpset,
-    LowerHardswish,
+    LowerOperators,
 )
 
 __all__ = [
@@ -41,7 +41,7 @@ __all__ = [
     "FoldShapes",
     "FreezeInitializers",
     "InferShapes",
-    "LowerHardswish",
+    "LowerOperators",
     "MergeTransposes",
     "Pass",
     "PassContext",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from optc.ir import Kind
+from optc.ir import Kind, ops
 from optc.ir.ops import attribute
 from optc.ir.types import DType, OptionalType, SequenceType, TensorType
 from optc.targets.fact import Confidence, Descriptor, Name, Some, Text, Versioned
@@ -175,7 +175,7 @@ class Conversion(Versioned):
         )
 
     def _fits_opset(self, graph: Graph, node: Node) -> bool:
-        opset = graph.opsets.get(node.domain, 0)
+        opset = ops.version(graph, node)
         return (self.opset_since is None or opset >= self.opset_since) and (
             self.opset_until is None or opset <= self.opset_until
         )
@@ -208,7 +208,8 @@ class ConversionTable(Descriptor):
             node: the operation.
             version: version of the runtime; None: the newest.
         """
-        names = (node.qualified_op, f"{node.domain}::*", "*")
+        domain, op = node.operator  # a canonical operation is converted as one of ONNX's own
+        names = (f"{domain}::{op}" if domain else op, f"{domain}::*", "*")
         numbers = sorted({number for name in names for number in self._by_op.get(name, ())})
         entries = (self.conversions[number] for number in numbers)
         return next((e for e in entries if e.holds_for(version) and e.fits(graph, node)), None)

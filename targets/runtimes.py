@@ -69,13 +69,33 @@ class Knob(Descriptor):
     confidence: Confidence = Field(description="how sure that is")
 
 
-class LoweredForm(Descriptor):
-    """The form of an operator that the runtime computes fastest, and the pass that writes it."""
+class PreferredForms(Descriptor):
+    """The forms of an operator that the runtime computes fastest; `lower-operators` writes them."""
 
     op: Text = Field(description="the operator, by its ONNX name")
-    form: Text = Field(description="how it is written for this runtime")
-    lowering: Name = Field(description="name of the pass that writes it so")
-    options: dict[str, Text] = Field(default={}, description="options of that pass")
+    forms: Some[Name] = Field(description="names of forms, the fastest first")
+    evidence: Text = Field(description="measurement or document")
+    confidence: Confidence = Field(description="how sure that is")
+
+
+class LoweringPass(Descriptor):
+    """A pass that pays on this runtime, with the options that it pays with."""
+
+    name: Name = Field(description="name of the pass")
+    options: dict[str, int | float | bool | str] = Field(
+        default={}, description="options of the pass"
+    )
+    evidence: Text = Field(description="measurement or document")
+    confidence: Confidence = Field(description="how sure that is")
+
+
+class SwitchedOff(Descriptor):
+    """One of the runtime's own optimizers that makes models slower."""
+
+    name: Text = Field(description="its name in the runtime")
+    since: Version | None = Field(default=None, description="first version; null: all supported")
+    until: Version | None = Field(default=None, description="last version; null: all supported")
+    ops: Some[Text] = Field(description="it matters to graphs with one of these operators")
     evidence: Text = Field(description="measurement or document")
     confidence: Confidence = Field(description="how sure that is")
 
@@ -141,17 +161,25 @@ class Runtime(Descriptor):
     precisions: dict[Precision, PrecisionSupport] = Field(description="by precision")
     knobs: tuple[Knob, ...] = Field(description="launch settings, honoured or not")
     introspection: Introspection = Field(description="reading what was executed")
-    forms: tuple[LoweredForm, ...] = Field(
-        default=(), description="what graphs are lowered to, in the order of the passes"
+    domains: tuple[Text, ...] = Field(
+        default=(), description="operator domains beside ONNX's own that it runs in ONNX models"
+    )
+    lowering: tuple[LoweringPass, ...] = Field(
+        default=(), description="passes that run before operators get their forms, in order"
+    )
+    forms: tuple[PreferredForms, ...] = Field(
+        default=(), description="the forms that it computes fastest, by operator"
+    )
+    switched_off: tuple[SwitchedOff, ...] = Field(
+        default=(), description="its own optimizers that are switched off at launch"
     )
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if missing := [name for name in PRECISIONS if name not in self.precisions]:
             raise ValueError(f"precisions: missing {', '.join(missing)}")
-        names = [knob.name for knob in self.knobs]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"knobs: listed twice: {', '.join(twice)}")
+        _listed_once("knobs", [knob.name for knob in self.knobs])
+        _listed_once("forms", [entry.op for entry in self.forms])
         return self
 
     def computes(self, precision: Precision) -> bool:
@@ -166,3 +194,8 @@ class Runtime(Descriptor):
     def honours(self, knob: str) -> bool:
         """Whether a knob of this name does anything; a knob that is not listed does not."""
         return any(known.name == knob and known.honoured for known in self.knobs)
+
+
+def _listed_once(field: str, names: list[str]) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{field}: listed twice: {', '.join(twice)}")

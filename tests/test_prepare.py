@@ -10,8 +10,11 @@ import pytest
 import optc
 from optc import passes
 from optc.errors import CapabilityError, ModelError, TargetError
+from optc.passes import LowerOperators
 from optc.passes.base import Pass, PassContext, PassResult
-from optc.prepare import lowering_steps, prepare
+from optc.passes.forms import CANONICAL, ONNX
+from optc.passes.lower_operators import LowerOperatorsOptions, form_names
+from optc.prepare import TargetPlan, lowering_steps, prepare
 from optc.targets import RUNTIME_NAMES, load_runtime
 
 if TYPE_CHECKING:
@@ -105,23 +108,69 @@ def test_emit_opset_is_a_pass_at_the_end(recipe: dict[str, object]) -> None:
     assert [step.name for step in plan.pipeline] == ["upgrade-opset"]
 
 
+def lowering(plan: TargetPlan) -> LowerOperatorsOptions:
+    """How operators are lowered, before the last inference of shapes."""
+    run = plan.lowering[-2].run
+    assert run is not None
+    assert isinstance(run.options, LowerOperatorsOptions)
+    return run.options
+
+
 def test_the_forms_of_the_runtime_are_lowered_to_after_the_pipeline(
     recipe: dict[str, object],
 ) -> None:
-    asked = {**recipe, "pipeline": ["remove-dead"]}
+    asked = {**recipe, "pipeline": ["remove-dead"], "runtime": "onnxruntime"}
+    runtime = load_runtime("onnxruntime")
+    added = [*(step.name for step in runtime.lowering), "lower-operators", "infer-shapes"]
     (plan,) = prepare(asked).plans
-    assert [step.name for step in plan.steps] == ["remove-dead", "lower-hardswish"]
-    (plan,) = prepare({**asked, "emit": {"lower": False}}).plans
-    assert [step.name for step in plan.steps] == ["remove-dead"]
-    (plan,) = prepare({**asked, "runtime": "onnxruntime"}).plans
-    assert [step.name for step in plan.steps] == ["remove-dead"]
+    assert [step.name for step in plan.steps] == ["remove-dead", *added]
+    assert lowering(plan) == LowerOperators.Options(
+        forms={entry.op: entry.forms for entry in runtime.forms}, domains=("com.microsoft",)
+    )
+
+
+@pytest.mark.parametrize("runtime", RUNTIME_NAMES)
+def test_without_lowering_operators_get_the_forms_that_every_runtime_has(
+    recipe: dict[str, object], runtime: str
+) -> None:
+    asked = {**recipe, "pipeline": ["remove-dead"], "runtime": runtime, "emit": {"lower": False}}
+    (plan,) = prepare(asked).plans
+    assert [step.name for step in plan.lowering] == ["lower-operators", "infer-shapes"]
+    options = lowering(plan)
+    assert not options.forms
+    assert options.domains == load_runtime(runtime).domains
+
+
+@pytest.mark.parametrize(
+    ("emit", "domains", "keeps"),
+    [
+        ({}, ("com.microsoft",), False),
+        ({"domains": []}, (), False),
+        ({"domains": ["com.microsoft"]}, ("com.microsoft",), False),
+    ],
+)
+def test_foreign_domains_are_those_of_the_runtime_unless_the_recipe_says_which(
+    recipe: dict[str, object], emit: dict[str, object], domains: tuple[str, ...], keeps: bool
+) -> None:
+    (plan,) = prepare({**recipe, "pipeline": [], "runtime": "onnxruntime", "emit": emit}).plans
+    options = lowering(plan)
+    assert (options.domains, options.keep_canonical) == (domains, keeps)
+
+
+def test_openvino_ir_holds_canonical_operations(recipe: dict[str, object]) -> None:
+    pytest.importorskip("openvino")
+    (plan,) = prepare(
+        {**recipe, "pipeline": [], "runtime": "openvino", "emit": {"format": "openvino"}}
+    ).plans
+    assert lowering(plan).keep_canonical
 
 
 @pytest.mark.parametrize("name", RUNTIME_NAMES)
-def test_every_form_of_a_descriptor_has_its_pass(name: str) -> None:
+def test_every_form_of_a_descriptor_can_be_written(name: str) -> None:
     runtime = load_runtime(name)
-    made = lowering_steps(runtime)
-    assert [step.name for step in made] == [form.lowering for form in runtime.forms]
+    assert lowering_steps(runtime)
+    for entry in runtime.forms:
+        assert set(entry.forms) <= {ONNX, CANONICAL, *form_names(entry.op)}, entry.op
 
 
 def test_targets_given_in_the_call_replace_those_of_the_recipe(recipe: dict[str, object]) -> None:

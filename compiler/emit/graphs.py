@@ -46,7 +46,8 @@ class Skeleton:
 class GraphWriter:
     """Writes the graphs of one model.
 
-    `internal` as for `Names`; `node_names` are written instead of the operations' own names.
+    `internal` as for `Names`; `node_names` are written instead of the operations' own names; with
+    `plain_canonical`, canonical operations become operators of ONNX's own domain.
 
     Attributes:
         writer: fills the messages, and knows the IR version that they need.
@@ -61,8 +62,10 @@ class GraphWriter:
         *,
         internal: bool = False,
         node_names: Mapping[Node, str] | None = None,
+        plain_canonical: bool = False,
     ) -> None:
         self._internal = internal
+        self._plain_canonical = plain_canonical
         self._node_names = node_names or {}
         self._fresh = FreshNames(root)
         self.writer = writer
@@ -161,12 +164,17 @@ class GraphWriter:
         for value, target in names.copies:
             proto.node.add(op_type="Identity", input=[names.of[value]], output=[target])
 
-    def _note_canonical(self, node: Node) -> None:
+    def _domain(self, node: Node) -> str:
+        if not node.is_canonical:
+            return node.domain
+        if self._plain_canonical:
+            return ""
         if not self._internal:
             raise InternalError(
                 "canonical-operation", f"{node.label}: {node.qualified_op} has not been lowered"
             )
         self.has_canonical = True
+        return node.domain
 
     def _node(self, proto: onnx.NodeProto, node: Node, graph: Graph, names: Names) -> None:
         proto.op_type = node.op_type
@@ -176,9 +184,7 @@ class GraphWriter:
         if name := self._node_names.get(node, node.name):
             proto.name = name
         if node.domain:
-            proto.domain = node.domain
-        if node.is_canonical:
-            self._note_canonical(node)
+            proto.domain = self._domain(node)
         if node.attributes:
             self._attributes(proto, node, graph, names)
         if node.overload:

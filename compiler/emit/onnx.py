@@ -34,28 +34,24 @@ _INLINE_LIMIT = 3 << 29  # leaves room for nodes and types below the limit of pr
 def build_model(
     graph: Graph,
     *,
-    external: ExternalWriter | None = None,
     skeleton: bool = False,
     metadata: Mapping[str, str] | None = None,
-    node_names: Mapping[Node, str] | None = None,
 ) -> onnx.ModelProto:
     """The graph as a ModelProto.
 
     Args:
         graph: a root graph.
-        external: takes the data of large constants; None keeps them in the message.
         skeleton: leave out the data of constants above 4 KiB, and let graph outputs go by the
             names of their values: for shape inference, whose result `match_types` of the frontend
             maps back.
         metadata: added to the metadata_props of the model.
-        node_names: names of operations to write instead of their own.
 
     Raises:
         ModelError: external data of the source cannot be read.
     """
-    store: Store = Skeleton() if skeleton else external or Inline()
+    store: Store = Skeleton() if skeleton else Inline()
     model = onnx.ModelProto()
-    writer = GraphWriter(graph, ProtoWriter(), store, internal=skeleton, node_names=node_names)
+    writer = GraphWriter(graph, ProtoWriter(), store, internal=skeleton)
     _write(graph, model, model.graph, writer, metadata or {})
     return model
 
@@ -77,6 +73,7 @@ def save_model(
     external_data: Literal["auto", "always", "never"] = "auto",
     metadata: Mapping[str, str] | None = None,
     node_names: Mapping[Node, str] | None = None,
+    plain_canonical: bool = False,
 ) -> list[Path]:
     """Write the graph to a file, and its weights to ``<file>.data`` where that is asked for.
 
@@ -90,6 +87,8 @@ def save_model(
             at 2 GiB. ``always`` moves out every tensor of 1 KiB and more.
         metadata: added to the metadata_props of the model.
         node_names: names of operations to write instead of their own.
+        plain_canonical: write canonical operations as operators of ONNX's own domain, for readers
+            that do not go by the opset; else they are an error.
 
     Returns:
         The files written, the model first.
@@ -107,7 +106,15 @@ def save_model(
         model_file, *data_file = [stack.enter_context(replacing_file(item)) for item in paths]
         if data_file:
             writer = ExternalWriter(data_file[0], paths[1].name)
-            model = build_model(graph, external=writer, metadata=metadata, node_names=node_names)
+            model = onnx.ModelProto()
+            graphs = GraphWriter(
+                graph,
+                ProtoWriter(),
+                writer,
+                node_names=node_names,
+                plain_canonical=plain_canonical,
+            )
+            _write(graph, model, model.graph, graphs, metadata or {})
             model_file.write(model.SerializeToString(deterministic=True))
         else:
             for part in _stream(graph, metadata or {}, str(path), node_names):

@@ -187,7 +187,7 @@ def _convert(
     openvino = _openvino()
     file = place / "model.onnx"
     # Weights outside: OpenVINO maps that file instead of copying it.
-    save_model(graph, file, external_data="always", node_names=labels)
+    save_model(graph, file, external_data="always", node_names=labels, plain_canonical=True)
     try:
         model = openvino.Core().read_model(file)
         if shapes:

@@ -1,5 +1,6 @@
 """The parts of a recipe below its top level."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -137,6 +138,12 @@ class Emit(Section):
         description="write operators in the form that the runtime computes fastest, after the "
         "pipeline",
     )
+    domains: tuple[str, ...] | None = Field(
+        default=None,
+        examples=[["com.microsoft"]],
+        description="operator domains beside ONNX's own that the lowering may use; those of the "
+        "runtime when left out, [] for a model that every runtime can load",
+    )
     external_data: Literal["auto", "always", "never"] = Field(
         default="auto",
         description="ONNX weights in a file of their own; auto: when the model is large",
@@ -154,7 +161,9 @@ class Emit(Section):
 
     @model_validator(mode="after")
     def _keys_of_the_format(self) -> Self:
-        others = {"onnx": ("weights", "keep_fp32"), "openvino": ("external_data",)}[self.format]
+        others = {"onnx": ("weights", "keep_fp32"), "openvino": ("external_data", "domains")}[
+            self.format
+        ]
         for key in others:
             if getattr(self, key) != type(self).model_fields[key].default:
                 needed = "openvino" if self.format == "onnx" else "onnx"
@@ -162,6 +171,10 @@ class Emit(Section):
                 hint = f"leave it out, or write format: {needed}"
                 raise flaw("key-of-other-format", message, at=[key], hint=hint)
         return self
+
+    def allowed_domains(self, runtime: Sequence[str]) -> tuple[str, ...]:
+        """Domains that may be used, given those of the runtime."""
+        return tuple(runtime) if self.domains is None else self.domains
 
     @field_validator("opset")
     @classmethod

@@ -9,7 +9,8 @@ import numpy as np
 
 from optc.errors import InternalError
 from optc.ir import Attr, AttrKind, DType, Graph, Kind, Origin, Tensor, ops
-from optc.rewrite.pattern import Match, as_values, match_rule
+from optc.rewrite.matching import match_rule
+from optc.rewrite.pattern import Match, as_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

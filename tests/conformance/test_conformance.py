@@ -17,7 +17,9 @@ import yaml
 
 from conformance.cases import all_cases
 from conformance.runner import Outcome, run_case
+from optc.prepare import lowering_steps
 from optc.recipe import resolve_pipeline
+from optc.targets import load_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
 _SHARDS = 32
 _PIPELINES: dict[str, Callable[[], Sequence[Pass]]] = {
     "empty": list,
-    "fp32": lambda: [step.create() for step in resolve_pipeline("fp32")],
+    "fp32": lambda: [
+        *(step.create() for step in resolve_pipeline("fp32")),
+        *(step.run for step in lowering_steps(load_runtime("onnxruntime")) if step.run),
+    ],
 }
 
 

@@ -47,7 +47,7 @@ def exceptions() -> dict[str, str]:
 
 def passes() -> list[Pass]:
     """What a compile with the default preset runs for OpenVINO."""
-    lowering = (step.run for step in lowering_steps(load_runtime("openvino")))
+    lowering = (step.run for step in lowering_steps(load_runtime("openvino"), keep_canonical=True))
     preset = [step.create() for step in resolve_pipeline("fp32")]
     return [*preset, *(run for run in lowering if run is not None)]
 

@@ -12,6 +12,7 @@ from optc.emit.onnx import serialize
 from optc.ir import TensorType, clone
 from optc.ir.text import print_graph
 from optc.numerics.evaluate import open_session
+from optc.passes import LowerOperators, PassContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,8 +68,10 @@ def assert_same_numbers(
 
 
 def run(graph: Graph, feeds: Mapping[str, Value]) -> dict[str, Array]:
-    """The outputs on onnxruntime, without its own rewriting."""
-    results = open_session(serialize(graph), optimize="none").run(feeds)
+    """The outputs on onnxruntime, without its own rewriting; canonical operations lowered."""
+    lowered = clone(graph)
+    LowerOperators().apply(lowered, PassContext())
+    results = open_session(serialize(lowered), optimize="none").run(feeds)
     return {name: np.asarray(value) for name, value in results.items()}
 
 

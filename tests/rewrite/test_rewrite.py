@@ -16,17 +16,8 @@ from optc.ir.text import print_graph
 from optc.ir.verify import verify
 from optc.passes import InferShapes, PassContext
 from optc.rewrite.driver import Builder, apply_rules, replace_node, to_attr
-from optc.rewrite.pattern import (
-    Match,
-    NearMiss,
-    Rule,
-    const,
-    either,
-    match_rule,
-    number,
-    optional,
-    output,
-)
+from optc.rewrite.matching import NearMiss, match_rule
+from optc.rewrite.pattern import Match, Rule, const, either, number, optional, output
 from optc.rewrite.trace import Trace
 
 if TYPE_CHECKING:
