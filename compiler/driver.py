@@ -246,6 +246,7 @@ class _Compile:
             model_file=self.emitter.model_file,
             model_bytes=sum(file.stat().st_size for file in model),
             precisions=used_precisions(precision_counts(graph)),
+            ops=frozenset(op_counts(graph)),
         )
         settings = self.recipe.launch.settings
         files = render_launch(item.target, item.runtime, emitted, settings)

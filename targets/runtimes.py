@@ -22,6 +22,7 @@ from optc.targets.fact import (
     Some,
     Text,
     Version,
+    Versioned,
 )
 
 KnobKind = Literal["environment", "session_option", "session_config", "property"]
@@ -89,12 +90,10 @@ class LoweringPass(Descriptor):
     confidence: Confidence = Field(description="how sure that is")
 
 
-class SwitchedOff(Descriptor):
+class SwitchedOff(Versioned):
     """One of the runtime's own optimizers that makes models slower."""
 
-    name: Text = Field(description="its name in the runtime")
-    since: Version | None = Field(default=None, description="first version; null: all supported")
-    until: Version | None = Field(default=None, description="last version; null: all supported")
+    name: Text = Field(pattern=r"^\w+$", description="its name in the runtime")
     ops: Some[Text] = Field(description="it matters to graphs with one of these operators")
     evidence: Text = Field(description="measurement or document")
     confidence: Confidence = Field(description="how sure that is")

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from optc.launch.plan import Demand, Slice
     from optc.launch.settings import Emitted
     from optc.targets import Knob, Runtime, Target
+    from optc.targets.runtimes import SwitchedOff
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _ALWAYS = (
@@ -106,6 +107,7 @@ def render_launch(
         "threads_key": dialect.threads_key,
         "variables": variables,
         "thread_variables": [knob.name for knob in variables],
+        "switched_off": _switched_off(runtime, emitted, settings.runtime_version),
         "slices": slices,
     }
     context.update(_services(context, target, emitted, settings))
@@ -225,6 +227,18 @@ def _variables(runtime: Runtime, dialect: _Dialect, version: str | None) -> list
         if knob.name in dialect.thread_variables
         and knob.honoured
         and (version is None or knob.since is None or _numbers(version) >= _numbers(knob.since))
+    ]
+
+
+def _switched_off(runtime: Runtime, emitted: Emitted, version: str | None) -> list[SwitchedOff]:
+    """The runtime's own optimizers that are harmful to this model, for the version that will run.
+
+    Versions that do not have an optimizer ignore its name, so without a stated version all count.
+    """
+    return [
+        entry
+        for entry in runtime.switched_off
+        if not emitted.ops.isdisjoint(entry.ops) and (version is None or entry.holds_for(version))
     ]
 
 

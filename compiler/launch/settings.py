@@ -30,12 +30,14 @@ class Emitted:
         model_file: file name of the model in the folder above the launch folder.
         model_bytes: size of the model and its external data.
         precisions: precisions that it states itself.
+        ops: its operators, by qualified name.
     """
 
     name: str
     model_file: str
     model_bytes: int = 0
     precisions: frozenset[Precision] = frozenset({"fp32"})
+    ops: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

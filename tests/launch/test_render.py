@@ -15,8 +15,10 @@ from optc.errors import CapabilityError, InternalError, TargetError
 from optc.launch import MODES, Emitted, Service, Settings, render_launch
 from optc.launch.topology import parse_cpus, sockets
 from optc.targets import load_runtime, load_target, runtime_names
+from optc.targets.runtimes import SwitchedOff
 
 EMITTED = Emitted("digits", "model.onnx")
+SWITCH = "optimization.disable_specified_optimizers"
 
 
 def simple(runtime: str, settings: Settings, target: str = "clx") -> dict[str, bytes]:
@@ -304,3 +306,28 @@ def test_throughput_below_the_recommended_size_is_told_with_its_source() -> None
     assert b"at least 20 cores per instance for large batches\n(Intel, Tuning Guide" in text
     large = rendered(("onnxruntime", "throughput", "two-sockets", "sapphirerapids"))["ADVICE.md"]
     assert b"at least 20 cores" not in large
+
+
+def test_harmful_optimizers_are_switched_off_where_the_model_has_what_they_harm() -> None:
+    runtime = load_runtime("onnxruntime")
+    entry = SwitchedOff(
+        name="SomeFusion", until="1.40", ops=("Mish",), evidence="measured", confidence="high"
+    )
+    runtime = runtime.model_copy(update={"switched_off": (entry, *runtime.switched_off)})
+    target = load_target("cascadelake")
+
+    def config(ops: set[str], version: str | None = None) -> tuple[str | None, str]:
+        emitted = Emitted("digits", "model.onnx", ops=frozenset(ops))
+        files = render_launch(target, runtime, emitted, Settings(runtime_version=version))
+        options = json.loads(files["runtime.json"])["session_config"]
+        return options.get(SWITCH), files["ADVICE.md"].decode()
+
+    assert runtime.honours(SWITCH)
+    found, advice = config({"Mish", "LayerNormalization"})
+    assert found == "SomeFusion;SkipLayerNormFusion"
+    assert "SomeFusion (measured)" in advice
+    assert config({"Mish"}, "1.41")[0] is None
+    assert config({"Mish"}, "1.40.1")[0] == "SomeFusion"
+    found, advice = config({"Conv"})
+    assert found is None
+    assert "Switched off" not in advice
