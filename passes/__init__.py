@@ -13,10 +13,12 @@ from optc.passes.freeze_initializers import FreezeInitializers
 from optc.passes.infer_shapes import InferShapes
 from optc.passes.lower_operators import LowerOperators
 from optc.passes.merge_transposes import MergeTransposes
+from optc.passes.orient_convolutions import OrientConvolutions
 from optc.passes.remove_dead import RemoveDead
 from optc.passes.remove_duplicates import RemoveDuplicates
 from optc.passes.remove_identity import RemoveIdentity
 from optc.passes.upgrade_opset import UpgradeOpset
+from optc.passes.widen_convolutions import WidenConvolutions
 
 ALL_PASSES: tuple[type[Pass], ...] = (
     FreezeInitializers,
@@ -31,6 +33,8 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FoldAffine,
     UpgradeOpset,
     LowerOperators,
+    OrientConvolutions,
+    WidenConvolutions,
 )
 
 __all__ = [
@@ -43,6 +47,7 @@ __all__ = [
     "InferShapes",
     "LowerOperators",
     "MergeTransposes",
+    "OrientConvolutions",
     "Pass",
     "PassContext",
     "PassOptions",
@@ -52,5 +57,6 @@ __all__ = [
     "RemoveIdentity",
     "RewritePass",
     "UpgradeOpset",
+    "WidenConvolutions",
     "describe",
 ]
