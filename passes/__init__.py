@@ -10,10 +10,12 @@ from optc.passes.fold_batchnorm import FoldBatchnorm
 from optc.passes.fold_constants import FoldConstants
 from optc.passes.fold_shapes import FoldShapes
 from optc.passes.freeze_initializers import FreezeInitializers
+from optc.passes.hoist_lookups import HoistLookups
 from optc.passes.infer_shapes import InferShapes
 from optc.passes.lower_operators import LowerOperators
 from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.orient_convolutions import OrientConvolutions
+from optc.passes.raise_gather import RaiseGather
 from optc.passes.remove_dead import RemoveDead
 from optc.passes.remove_duplicates import RemoveDuplicates
 from optc.passes.remove_identity import RemoveIdentity
@@ -33,6 +35,8 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FoldAffine,
     UpgradeOpset,
     LowerOperators,
+    RaiseGather,
+    HoistLookups,
     OrientConvolutions,
     WidenConvolutions,
 )
@@ -44,6 +48,7 @@ __all__ = [
     "FoldConstants",
     "FoldShapes",
     "FreezeInitializers",
+    "HoistLookups",
     "InferShapes",
     "LowerOperators",
     "MergeTransposes",
@@ -52,6 +57,7 @@ __all__ = [
     "PassContext",
     "PassOptions",
     "PassResult",
+    "RaiseGather",
     "RemoveDead",
     "RemoveDuplicates",
     "RemoveIdentity",
