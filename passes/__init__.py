@@ -12,6 +12,7 @@ from optc.passes.fold_shapes import FoldShapes
 from optc.passes.freeze_initializers import FreezeInitializers
 from optc.passes.hoist_lookups import HoistLookups
 from optc.passes.infer_shapes import InferShapes
+from optc.passes.lower_affine import LowerAffine
 from optc.passes.lower_operators import LowerOperators
 from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.orient_convolutions import OrientConvolutions
@@ -34,6 +35,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FoldBatchnorm,
     FoldAffine,
     UpgradeOpset,
+    LowerAffine,
     LowerOperators,
     RaiseGather,
     HoistLookups,
@@ -50,6 +52,7 @@ __all__ = [
     "FreezeInitializers",
     "HoistLookups",
     "InferShapes",
+    "LowerAffine",
     "LowerOperators",
     "MergeTransposes",
     "OrientConvolutions",
