@@ -13,6 +13,7 @@ from optc.passes.freeze_initializers import FreezeInitializers
 from optc.passes.infer_shapes import InferShapes
 from optc.passes.lower_hardswish import LowerHardswish
 from optc.passes.merge_transposes import MergeTransposes
+from optc.passes.move_transposes import MoveTransposes
 from optc.passes.remove_dead import RemoveDead
 from optc.passes.remove_duplicates import RemoveDuplicates
 from optc.passes.remove_identity import RemoveIdentity
@@ -27,6 +28,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RemoveIdentity,
     RemoveDuplicates,
     MergeTransposes,
+    MoveTransposes,
     FoldBatchnorm,
     FoldAffine,
     UpgradeOpset,
@@ -43,6 +45,7 @@ __all__ = [
     "InferShapes",
     "LowerHardswish",
     "MergeTransposes",
+    "MoveTransposes",
     "Pass",
     "PassContext",
     "PassOptions",
