@@ -14,6 +14,8 @@ from optc.passes.infer_shapes import InferShapes
 from optc.passes.lower_hardswish import LowerHardswish
 from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.move_transposes import MoveTransposes
+from optc.passes.raise_pools import RaisePools
+from optc.passes.raise_split import RaiseSplit
 from optc.passes.remove_dead import RemoveDead
 from optc.passes.remove_duplicates import RemoveDuplicates
 from optc.passes.remove_identity import RemoveIdentity
@@ -29,6 +31,8 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RemoveDuplicates,
     MergeTransposes,
     MoveTransposes,
+    RaiseSplit,
+    RaisePools,
     FoldBatchnorm,
     FoldAffine,
     UpgradeOpset,
@@ -50,6 +54,8 @@ __all__ = [
     "PassContext",
     "PassOptions",
     "PassResult",
+    "RaisePools",
+    "RaiseSplit",
     "RemoveDead",
     "RemoveDuplicates",
     "RemoveIdentity",
