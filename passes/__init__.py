@@ -12,6 +12,7 @@ from optc.passes.fold_shapes import FoldShapes
 from optc.passes.freeze_initializers import FreezeInitializers
 from optc.passes.infer_shapes import InferShapes
 from optc.passes.lower_hardswish import LowerHardswish
+from optc.passes.merge_reshapes import MergeReshapes
 from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.move_transposes import MoveTransposes
 from optc.passes.raise_pools import RaisePools
@@ -33,6 +34,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     MoveTransposes,
     RaiseSplit,
     RaisePools,
+    MergeReshapes,
     FoldBatchnorm,
     FoldAffine,
     UpgradeOpset,
@@ -48,6 +50,7 @@ __all__ = [
     "FreezeInitializers",
     "InferShapes",
     "LowerHardswish",
+    "MergeReshapes",
     "MergeTransposes",
     "MoveTransposes",
     "Pass",
