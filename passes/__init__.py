@@ -8,6 +8,7 @@ from optc.passes.describe import describe
 from optc.passes.fold_affine import FoldAffine
 from optc.passes.fold_batchnorm import FoldBatchnorm
 from optc.passes.fold_constants import FoldConstants
+from optc.passes.fold_pads import FoldPads
 from optc.passes.fold_shapes import FoldShapes
 from optc.passes.freeze_initializers import FreezeInitializers
 from optc.passes.infer_shapes import InferShapes
@@ -35,6 +36,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaiseSplit,
     RaisePools,
     MergeReshapes,
+    FoldPads,
     FoldBatchnorm,
     FoldAffine,
     UpgradeOpset,
@@ -46,6 +48,7 @@ __all__ = [
     "FoldAffine",
     "FoldBatchnorm",
     "FoldConstants",
+    "FoldPads",
     "FoldShapes",
     "FreezeInitializers",
     "InferShapes",
