@@ -11,6 +11,7 @@ from optc.passes.fold_constants import FoldConstants
 from optc.passes.fold_pads import FoldPads
 from optc.passes.fold_shapes import FoldShapes
 from optc.passes.freeze_initializers import FreezeInitializers
+from optc.passes.fuse_transpose_matmul import FuseTransposeMatmul
 from optc.passes.infer_shapes import InferShapes
 from optc.passes.lower_hardswish import LowerHardswish
 from optc.passes.merge_reshapes import MergeReshapes
@@ -18,6 +19,7 @@ from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.move_transposes import MoveTransposes
 from optc.passes.raise_pools import RaisePools
 from optc.passes.raise_split import RaiseSplit
+from optc.passes.remove_broadcasts import RemoveBroadcasts
 from optc.passes.remove_dead import RemoveDead
 from optc.passes.remove_duplicates import RemoveDuplicates
 from optc.passes.remove_identity import RemoveIdentity
@@ -37,6 +39,8 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaisePools,
     MergeReshapes,
     FoldPads,
+    RemoveBroadcasts,
+    FuseTransposeMatmul,
     FoldBatchnorm,
     FoldAffine,
     UpgradeOpset,
@@ -51,6 +55,7 @@ __all__ = [
     "FoldPads",
     "FoldShapes",
     "FreezeInitializers",
+    "FuseTransposeMatmul",
     "InferShapes",
     "LowerHardswish",
     "MergeReshapes",
@@ -62,6 +67,7 @@ __all__ = [
     "PassResult",
     "RaisePools",
     "RaiseSplit",
+    "RemoveBroadcasts",
     "RemoveDead",
     "RemoveDuplicates",
     "RemoveIdentity",
