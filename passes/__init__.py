@@ -15,6 +15,7 @@ from optc.passes.fuse_transpose_matmul import FuseTransposeMatmul
 from optc.passes.infer_shapes import InferShapes
 from optc.passes.lower_hardswish import LowerHardswish
 from optc.passes.merge_reshapes import MergeReshapes
+from optc.passes.merge_slices import MergeSlices
 from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.move_transposes import MoveTransposes
 from optc.passes.raise_pools import RaisePools
@@ -41,6 +42,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FoldPads,
     RemoveBroadcasts,
     FuseTransposeMatmul,
+    MergeSlices,
     FoldBatchnorm,
     FoldAffine,
     UpgradeOpset,
@@ -59,6 +61,7 @@ __all__ = [
     "InferShapes",
     "LowerHardswish",
     "MergeReshapes",
+    "MergeSlices",
     "MergeTransposes",
     "MoveTransposes",
     "Pass",

@@ -171,7 +171,8 @@ def _holds(wide: DType, narrow: DType) -> bool:
     if narrow is DType.BOOL:
         return wide in _DIGITS or (wide.is_integer and wide.bits >= 8)
     if narrow.is_integer and wide in _DIGITS:
-        return narrow.bits - (narrow.value[0] != "u") <= _DIGITS[wide]
+        digits = narrow.bits if narrow.value[0] == "u" else narrow.bits - 1
+        return digits <= _DIGITS[wide]
     if narrow.is_integer and wide.is_integer:
         unsigned = narrow.value[0] == "u"
         if unsigned == (wide.value[0] == "u"):
