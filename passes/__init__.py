@@ -8,15 +8,23 @@ from optc.passes.describe import describe
 from optc.passes.fold_affine import FoldAffine
 from optc.passes.fold_batchnorm import FoldBatchnorm
 from optc.passes.fold_constants import FoldConstants
+from optc.passes.fold_pads import FoldPads
 from optc.passes.fold_shapes import FoldShapes
 from optc.passes.freeze_initializers import FreezeInitializers
+from optc.passes.fuse_transpose_matmul import FuseTransposeMatmul
 from optc.passes.hoist_lookups import HoistLookups
 from optc.passes.infer_shapes import InferShapes
 from optc.passes.lower_affine import LowerAffine
 from optc.passes.lower_operators import LowerOperators
+from optc.passes.merge_reshapes import MergeReshapes
+from optc.passes.merge_slices import MergeSlices
 from optc.passes.merge_transposes import MergeTransposes
+from optc.passes.move_transposes import MoveTransposes
 from optc.passes.orient_convolutions import OrientConvolutions
 from optc.passes.raise_gather import RaiseGather
+from optc.passes.raise_pools import RaisePools
+from optc.passes.raise_split import RaiseSplit
+from optc.passes.remove_broadcasts import RemoveBroadcasts
 from optc.passes.remove_dead import RemoveDead
 from optc.passes.remove_duplicates import RemoveDuplicates
 from optc.passes.remove_identity import RemoveIdentity
@@ -41,6 +49,14 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     HoistLookups,
     OrientConvolutions,
     WidenConvolutions,
+    MoveTransposes,
+    RaiseSplit,
+    RaisePools,
+    MergeReshapes,
+    FoldPads,
+    RemoveBroadcasts,
+    FuseTransposeMatmul,
+    MergeSlices,
 )
 
 __all__ = [
@@ -48,19 +64,27 @@ __all__ = [
     "FoldAffine",
     "FoldBatchnorm",
     "FoldConstants",
+    "FoldPads",
     "FoldShapes",
     "FreezeInitializers",
+    "FuseTransposeMatmul",
     "HoistLookups",
     "InferShapes",
     "LowerAffine",
     "LowerOperators",
+    "MergeReshapes",
+    "MergeSlices",
     "MergeTransposes",
+    "MoveTransposes",
     "OrientConvolutions",
     "Pass",
     "PassContext",
     "PassOptions",
     "PassResult",
     "RaiseGather",
+    "RaisePools",
+    "RaiseSplit",
+    "RemoveBroadcasts",
     "RemoveDead",
     "RemoveDuplicates",
     "RemoveIdentity",
