@@ -19,6 +19,7 @@ from optc.passes.merge_slices import MergeSlices
 from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.move_transposes import MoveTransposes
 from optc.passes.raise_pools import RaisePools
+from optc.passes.raise_shuffles import RaiseShuffles
 from optc.passes.raise_split import RaiseSplit
 from optc.passes.remove_broadcasts import RemoveBroadcasts
 from optc.passes.remove_dead import RemoveDead
@@ -43,6 +44,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RemoveBroadcasts,
     FuseTransposeMatmul,
     MergeSlices,
+    RaiseShuffles,
     FoldBatchnorm,
     FoldAffine,
     UpgradeOpset,
@@ -69,6 +71,7 @@ __all__ = [
     "PassOptions",
     "PassResult",
     "RaisePools",
+    "RaiseShuffles",
     "RaiseSplit",
     "RemoveBroadcasts",
     "RemoveDead",
