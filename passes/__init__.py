@@ -23,6 +23,7 @@ from optc.passes.move_transposes import MoveTransposes
 from optc.passes.orient_convolutions import OrientConvolutions
 from optc.passes.raise_gather import RaiseGather
 from optc.passes.raise_pools import RaisePools
+from optc.passes.raise_shuffles import RaiseShuffles
 from optc.passes.raise_split import RaiseSplit
 from optc.passes.remove_broadcasts import RemoveBroadcasts
 from optc.passes.remove_dead import RemoveDead
@@ -57,6 +58,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RemoveBroadcasts,
     FuseTransposeMatmul,
     MergeSlices,
+    RaiseShuffles,
 )
 
 __all__ = [
@@ -83,6 +85,7 @@ __all__ = [
     "PassResult",
     "RaiseGather",
     "RaisePools",
+    "RaiseShuffles",
     "RaiseSplit",
     "RemoveBroadcasts",
     "RemoveDead",
