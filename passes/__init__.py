@@ -21,9 +21,12 @@ from optc.passes.merge_slices import MergeSlices
 from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.move_transposes import MoveTransposes
 from optc.passes.orient_convolutions import OrientConvolutions
+from optc.passes.raise_activations import RaiseActivations
 from optc.passes.raise_gather import RaiseGather
+from optc.passes.raise_norms import RaiseNorms
 from optc.passes.raise_pools import RaisePools
 from optc.passes.raise_shuffles import RaiseShuffles
+from optc.passes.raise_softmax import RaiseSoftmax
 from optc.passes.raise_split import RaiseSplit
 from optc.passes.remove_broadcasts import RemoveBroadcasts
 from optc.passes.remove_dead import RemoveDead
@@ -46,6 +49,9 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     UpgradeOpset,
     LowerAffine,
     LowerOperators,
+    RaiseActivations,
+    RaiseNorms,
+    RaiseSoftmax,
     RaiseGather,
     HoistLookups,
     OrientConvolutions,
@@ -83,9 +89,12 @@ __all__ = [
     "PassContext",
     "PassOptions",
     "PassResult",
+    "RaiseActivations",
     "RaiseGather",
+    "RaiseNorms",
     "RaisePools",
     "RaiseShuffles",
+    "RaiseSoftmax",
     "RaiseSplit",
     "RemoveBroadcasts",
     "RemoveDead",
