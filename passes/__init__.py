@@ -23,6 +23,7 @@ from optc.passes.move_transposes import MoveTransposes
 from optc.passes.orient_convolutions import OrientConvolutions
 from optc.passes.raise_activations import RaiseActivations
 from optc.passes.raise_gather import RaiseGather
+from optc.passes.raise_group_norms import RaiseGroupNorms
 from optc.passes.raise_norms import RaiseNorms
 from optc.passes.raise_pools import RaisePools
 from optc.passes.raise_shuffles import RaiseShuffles
@@ -51,6 +52,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     LowerOperators,
     RaiseActivations,
     RaiseNorms,
+    RaiseGroupNorms,
     RaiseSoftmax,
     RaiseGather,
     HoistLookups,
@@ -91,6 +93,7 @@ __all__ = [
     "PassResult",
     "RaiseActivations",
     "RaiseGather",
+    "RaiseGroupNorms",
     "RaiseNorms",
     "RaisePools",
     "RaiseShuffles",

@@ -16,7 +16,7 @@ from optc.passes import formula_functions as functions
 from optc.passes.formula import Atom, Formula, FormulaTooLongError, X, number, of, sigmoid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from optc.ir import Graph, Node, Shape, Value
     from optc.passes.formula import Axes
@@ -50,12 +50,21 @@ _BINARY: Final[Mapping[str, Callable[[Formula, Formula], Formula]]] = {
     "Max": functions.maximum,
     "Min": lambda p, q: functions.maximum(p.times(-1), q.times(-1)).times(-1),
 }
-_REDUCTIONS: Final = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceL2", "ReduceSumSquare")
+_REDUCTIONS: Final = (
+    "ReduceMean",
+    "ReduceSum",
+    "ReduceMax",
+    "ReduceL2",
+    "ReduceSumSquare",
+    "ReduceLogSumExp",
+)
+_WHOLE: Final = ("GlobalAveragePool", "GlobalMaxPool")
+_ONE_AXIS_SINCE: Final = 13
 _PARAMETRIC: Final = ("Pow", "Clip", "HardSigmoid", "LeakyRelu", "PRelu", "Elu", "Where", "Sum")
 _COMPARED: Final = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 
 READABLE: Final = frozenset(
-    {*_UNARY, *_BINARY, *_REDUCTIONS, *_PARAMETRIC, *_VIEWS, *_COMPARED, "GlobalAveragePool"}
+    {*_UNARY, *_BINARY, *_REDUCTIONS, *_PARAMETRIC, *_VIEWS, *_COMPARED, *_WHOLE, "Softmax"}
 )
 """Operators that formulas are read from."""
 
@@ -127,8 +136,10 @@ class FormulaReader:
             return self._combined(operands, _BINARY[node.op_type])
         if node.op_type == "Sum" and len(operands) == 2:
             return self._combined(operands, Formula.__add__)
-        if node.op_type in _REDUCTIONS or node.op_type == "GlobalAveragePool":
+        if node.op_type in _REDUCTIONS or node.op_type in _WHOLE:
             return self._reduction(node)
+        if node.op_type == "Softmax":
+            return self._softmax(node)
         if node.op_type in _VIEWS:
             return self._view(node)
         rule = getattr(self, f"_{node.op_type.lower()}", None)
@@ -244,23 +255,38 @@ class FormulaReader:
         axes = self._axes(node, len(self._shape))
         if shape is None or not axes or not _same(shape, self._shape):
             return None
-        whole = node.op_type == "GlobalAveragePool"
+        whole = node.op_type in _WHOLE
         keeps = whole or bool(self._attribute(node, "keepdims"))
         return _Read(self._reduced(node.op_type, read.formula, axes), () if keeps else axes)
 
     def _reduced(self, op_type: str, inner: Formula, axes: Axes) -> Formula:
         if op_type in {"ReduceMean", "GlobalAveragePool"}:
             return functions.mean(inner, axes)
-        if op_type == "ReduceMax":
+        if op_type in {"ReduceMax", "GlobalMaxPool"}:
             return functions.statistic("max", inner, axes)
         if op_type == "ReduceSum":
             return self.total(inner, axes)
+        if op_type == "ReduceLogSumExp":
+            return functions.log(self.total(functions.exp(inner), axes))
         square = self.total(inner * inner, axes)
         return square if op_type == "ReduceSumSquare" else square.power(0.5)
 
+    def _softmax(self, node: Node) -> _Read | None:
+        operand = self._graph.operand(node, 0)
+        read = None if operand is None else self._of(operand)
+        if read is None or read.dropped or self._shape is None:
+            return None
+        rank = len(self._shape)
+        axis = self._attribute(node, "axis") % rank
+        if self._graph.opset < _ONE_AXIS_SINCE and axis != rank - 1:
+            return None
+        largest = functions.statistic("max", read.formula, (axis,))
+        exponential = functions.exp(read.formula - largest)
+        return _Read(exponential * self.total(exponential, (axis,)).power(-1))
+
     def _axes(self, node: Node, rank: int) -> Axes:
         """The reduced axes; none when they are not known."""
-        if node.op_type == "GlobalAveragePool":
+        if node.op_type in _WHOLE:
             return tuple(range(2, rank))
         operand = self._graph.operand(node, 1)
         if operand is None:
@@ -297,11 +323,20 @@ class FormulaReader:
 
 def _axes_of(formula: Formula) -> Axes:
     """The axes that a formula of statistics is constant along; none when it is not one of these."""
-    found = {atom.axes for monomial, _ in formula.terms for atom, _ in monomial if atom.axes}
+    found = set(_all_axes(formula))
     if len(found) != 1:
         return ()
     (axes,) = found
     return axes if formula.constant_along(axes) else ()
+
+
+def _all_axes(formula: Formula) -> Iterator[Axes]:
+    for monomial, _ in formula.terms:
+        for atom, _ in monomial:
+            if atom.axes:
+                yield atom.axes
+            elif atom.inner is not None:
+                yield from _all_axes(atom.inner)
 
 
 def _same(one: Shape, other: Shape) -> bool:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+import numpy as np
+
 from optc.passes import formula_functions as functions
 from optc.passes.formula import X, close, number, sigmoid
 from optc.passes.ideas import Idea, IdeasPass, attribute_bounds
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 _LEAF: Final = X.terms[0][0]
 _RELU: Final = functions.relu(X).terms[0][0]
 _LOOSE: Final = 2e-4  # 0.044715 and 0.797885 are written with few digits
+_ROOT: Final = 5e-6  # Paddle writes √2 as 1.41421
 
 _GELU: Final = X.times(0.5) + X.times(0.5) * functions.erf(X.times(math.sqrt(0.5)))
 _CUBIC: Final = (X + X.power(3).times(0.044715)).times(2 * math.sqrt(2 / math.pi))
@@ -124,10 +127,18 @@ def _prelu(found: Found) -> Writer | None:
     slope = values.pop()
     assert slope is not None
     weight = functions.parameter(slope)
-    wanted = functions.relu(X) * (number(1) - weight) + X * weight
-    if not close(found.formula, wanted):
-        return None
-    return lambda build: build.PRelu(found.leaf, slope)
+    for sign in (1.0, -1.0):
+        below = weight.times(sign)
+        if close(found.formula, functions.relu(X) * (number(1) - below) + X * below):
+            return lambda build: build.PRelu(found.leaf, _signed(build, slope, sign))
+    return None
+
+
+def _signed(build: Builder, value: Value, sign: float) -> Value:
+    if sign > 0:
+        return value
+    assert value.constant is not None
+    return build.like(-value.constant.numpy().astype(np.float64), value)
 
 
 def _elu(found: Found) -> Writer | None:
@@ -204,7 +215,7 @@ class RaiseActivations(IdeasPass):
 
     name: ClassVar[str] = "raise-activations"
     ideas: ClassVar[tuple[Idea, ...]] = (
-        _fixed("gelu", "Gelu", _GELU),
+        _fixed("gelu", "Gelu", _GELU, _ROOT),
         _fixed("gelu", "Gelu", _GELU_TANH, _LOOSE, approximate="tanh"),
         _fixed("hard-swish", "HardSwish", _HARDSWISH),
         _fixed("mish", "Mish", _MISH),
