@@ -106,6 +106,7 @@ class _Search:
         self.place: dict[Node, int] = {}
         self.readers: dict[Value, FormulaReader] = {}
         self.why: dict[Node, str] = {}
+        self.firm: set[Node] = set()
 
     def run(self) -> None:
         nodes = self.graph.ordered()
@@ -158,10 +159,10 @@ class _Search:
             if result is None:
                 continue
             if isinstance(result, str):
-                self._note(cone, result)
+                self._note(cone, result, firm=True)
                 continue
             if reason := self._kept(cone):
-                self._note(cone, reason)
+                self._note(cone, reason, firm=True)
                 return False
             self._write(idea, result, cone)
             return True
@@ -169,11 +170,18 @@ class _Search:
             self._note(cone, f"computes {_short(found.formula)}")
         return False
 
-    def _note(self, cone: Cone, reason: str) -> None:
-        """Keep the first thing that is said of a mark: roots come from the largest part on."""
+    def _note(self, cone: Cone, reason: str, *, firm: bool = False) -> None:
+        """Keep the first thing that is said of a mark, for roots come from the largest part on.
+
+        What an idea says of its own (`firm`) comes before what the formula just is.
+        """
         for node in cone.nodes:
-            if node.op_type in self.marks:
-                self.why.setdefault(node, reason)
+            if node.op_type in self.marks and (node not in self.firm or node not in self.why):
+                if firm:
+                    self.firm.add(node)
+                    self.why[node] = reason
+                else:
+                    self.why.setdefault(node, reason)
 
     def _kept(self, cone: Cone) -> str | None:
         """Why the operations would stay although the root is replaced, or None."""
