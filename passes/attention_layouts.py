@@ -36,13 +36,13 @@ def absorb_past(graph: Graph, node: Node, trace: Trace) -> Node:
     operands = graph.operands(node)
     if len(operands) > 4 or len(node.outputs) > 1:
         return node
-    joins = [_join(graph, value) for value in operands[1:3]]
-    if joins[0] is None or joins[1] is None:
+    keys, values = (_join(graph, value) for value in operands[1:3])
+    if keys is None or values is None:
         return node
-    if reason := _past_obstacle(graph, node, joins[0], joins[1]):
+    if reason := _past_obstacle(graph, node, keys, values):
         trace.refused("attention-past", node, reason)
         return node
-    (past_key, key), (past_value, value) = joins
+    (past_key, key), (past_value, value) = keys, values
     build = Builder(graph, trace.pass_name, (node, *(v.node for v in operands[1:3] if v)))
     mask = operands[3] if len(operands) > 3 else None
     made = build.node(
@@ -154,7 +154,7 @@ def absorb_heads(graph: Graph, node: Node, trace: Trace) -> Node:
         reason = _heads_obstacle(graph, node, splits, merge)
         trace.missed("attention-3d", node, 1, reason)
         return node
-    query, key, value = splits
+    query, key, value = splits[0], splits[1], splits[2]
     build = Builder(graph, trace.pass_name, (node, merge.last))
     made = build.node(
         node.op_type,

@@ -136,7 +136,8 @@ def _shaped(build: Builder, value: Value, placed: Placed) -> Value:
         dtype = DType.BOOL if placed.mask.fill == -math.inf else own.dtype
         build.graph.set_type(value, TensorType(dtype, own.shape))
     if placed.repeat is not None:
-        sizes = build.constant(list(placed.repeat), dtype=DType.I64, name=f"{value.name}_sizes")
+        numbers = [dim for dim in placed.repeat if isinstance(dim, int)]  # all: see _checked
+        sizes = build.constant(numbers, dtype=DType.I64, name=f"{value.name}_sizes")
         value = build.Expand(value, sizes)
     return value if placed.shape is None else reshaped(build, value, placed.shape)
 

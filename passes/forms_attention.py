@@ -179,8 +179,8 @@ def _attend(
     seen = None
     if mask is not None:
         bias, seen = _bias(build, mask, dtype)
-        bias, seen = (_grouped(build, part, sizes, group) for part in (bias, seen))
-        logits = build.Add(logits, bias)
+        logits = build.Add(logits, _grouped(build, bias, sizes, group))
+        seen = None if seen is None else _grouped(build, seen, sizes, group)
     result = build.MatMul(_softmax(build, node, logits, rank, dtype), value)
     if seen is not None:
         result = build.Mul(result, seen)
@@ -237,10 +237,10 @@ def _largest(build: Builder, value: Value) -> Value:
     return build.ReduceMax(value, axes, keepdims=1)
 
 
-def _grouped(build: Builder, value: Value | None, sizes: _Sizes, group: int) -> Value | None:
+def _grouped(build: Builder, value: Value, sizes: _Sizes, group: int) -> Value:
     """A mask with its heads parted into groups."""
-    shape = None if value is None else shape_of(build.graph, value)
-    if value is None or shape is None or group == 1 or len(shape) < _RANK - 1:
+    shape = shape_of(build.graph, value)
+    if shape is None or group == 1 or len(shape) < _RANK - 1:
         return value
     parts = [sizes.groups, group]
     lead = [0] if len(shape) == _RANK else []

@@ -232,9 +232,9 @@ def _arrange(
         keys(graph, first.right, sides[0]),
         rows_of(graph, second.right, sides[1], scaled=True),
     )
-    groups = ungrouped(graph, key), ungrouped(graph, value)
-    if groups[0] is not None and groups[1] is not None and _heads_agree(groups[0], groups[1]):
-        key, value = groups
+    few_keys, few_values = ungrouped(graph, key), ungrouped(graph, value)
+    if few_keys is not None and few_values is not None and _heads_agree(few_keys, few_values):
+        key, value = few_keys, few_values
     if not _heads_agree(key, value):
         return f"{key.value.name} and {value.value.name} have different heads"
     return _checked(graph, logits, below, second, (query, key, value))

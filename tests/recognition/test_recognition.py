@@ -31,7 +31,7 @@ CELLS: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "cells.yaml").read_tex
 TABLE = Path(__file__).parents[2] / "docs" / "recognition.md"
 COLUMNS = ("TorchScript", "torch.export", "TensorFlow", "Keras", "Paddle", "hand-written")
 # Numbers of these constructs are near 1, with a dozen roundings in each.
-TOLERANCE = {"rtol": 2e-5, "atol": 5e-6}
+RTOL, ATOL = 2e-5, 5e-6
 
 
 def raised(graph: Graph) -> list[Refusal]:
@@ -57,7 +57,7 @@ def test_cell(name: str) -> None:
     feeds = seeded(source)
     computed = run(graph, feeds)
     for output, array in run(source, feeds).items():
-        np.testing.assert_allclose(computed[output], array, **TOLERANCE, strict=True)
+        np.testing.assert_allclose(computed[output], array, rtol=RTOL, atol=ATOL, strict=True)
 
 
 def test_every_file_is_a_cell() -> None:
