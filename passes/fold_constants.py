@@ -269,9 +269,6 @@ class _Folder:
             same = type_.dtype in (tensor.dtype, DType.UNDEFINED)
             if not same or dims.conflict(type_.shape, tensor.type.shape):
                 return f"onnxruntime gives {tensor.type}, the graph says {type_}"
-        if tensor.shape and any(use.node.is_op("Range") for use in graph.uses(value)):
-            # Runtimes take one, where they cannot see its shape before they run.
-            return f"Range takes scalars, and {value.name} is {tensor.type}"
         if self.sizes[value.node] is not None:
             return None
         constants = {v: v.constant for v in _operands(graph, value.node)}

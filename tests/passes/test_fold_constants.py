@@ -416,17 +416,3 @@ def test_canonical_operations_are_evaluated_as_well() -> None:
     assert folded is not None
     # x (1 + erf(x / sqrt 2)) / 2
     np.testing.assert_allclose(folded.numpy(), [-0.15865526, 0, 1.9544997], rtol=1e-6)
-
-
-def test_range_is_not_given_a_vector() -> None:
-    result = run_pass(
-        FoldConstants(),
-        graph_from_text(
-            """
-            <ir_version: 8, opset_import: ["" : 13]>
-            g (int64 s, int64 d) => (int64[N] y) <int64[1] c = {4}>
-            { [n] v = Neg (c)  [m] w = Neg (v)  y = Range (s, w, d) }
-            """
-        ),
-    )
-    assert "Range takes scalars, and w is i64[1]" in [item.reason for item in result.refusals]
