@@ -22,6 +22,7 @@ from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.move_transposes import MoveTransposes
 from optc.passes.orient_convolutions import OrientConvolutions
 from optc.passes.raise_activations import RaiseActivations
+from optc.passes.raise_attention import RaiseAttention
 from optc.passes.raise_gather import RaiseGather
 from optc.passes.raise_group_norms import RaiseGroupNorms
 from optc.passes.raise_norms import RaiseNorms
@@ -54,6 +55,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaiseNorms,
     RaiseGroupNorms,
     RaiseSoftmax,
+    RaiseAttention,
     RaiseGather,
     HoistLookups,
     OrientConvolutions,
@@ -92,6 +94,7 @@ __all__ = [
     "PassOptions",
     "PassResult",
     "RaiseActivations",
+    "RaiseAttention",
     "RaiseGather",
     "RaiseGroupNorms",
     "RaiseNorms",
