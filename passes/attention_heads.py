@@ -273,17 +273,21 @@ def _repeated(graph: Graph, view: Value) -> Value | None:
 
 def head_split(graph: Graph, value: Value) -> tuple[Value, int] | None:
     """X and H where a value is x (B, S, H·D), split into heads and transposed to (B, H, S, D)."""
-    if not value.node.is_op("Transpose") or perm_of(graph, value.node) != (0, 2, 1, 3):
-        return None
-    split = graph.operand(value.node, 0)
-    if split is None or not split.node.is_op("Reshape"):
+    split = value
+    if value.node.is_op("Transpose") and perm_of(graph, value.node) == (0, 2, 1, 3):
+        above = graph.operand(value.node, 0)
+        assert above is not None
+        split = above
+    if not split.node.is_op("Reshape"):
         return None
     source = graph.operand(split.node, 0)
     assert source is not None
-    before, after = shape_of(graph, source), shape_of(graph, split)
+    before, after = shape_of(graph, source), shape_of(graph, value)
     if before is None or after is None or len(before) != 3 or len(after) != RANK:
         return None
-    heads, size = after[2], after[3]
-    if not isinstance(heads, int) or not equal_shapes(before[:2], after[:2]):
+    if split is value and before[1] != 1:
+        return None  # without a Transpose, only where it would move nothing
+    heads, size = after[1], after[3]
+    if not isinstance(heads, int) or not equal_shapes(before[:2], (after[0], after[2])):
         return None
     return (source, heads) if dims.equal(before[2], dims.mul(heads, size)) else None
