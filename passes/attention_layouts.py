@@ -208,15 +208,17 @@ def _merge(graph: Graph, node: Node) -> _Merge | None:
         if use is None:
             return None
         below = use.node
-    elif shape[2] != 1:
+    elif 1 not in shape[1:3]:
         return None
-    if not below.is_op("Reshape") or use.key != 0:
+    if not below.is_op("Reshape", "Squeeze") or use.key != 0:
         return None
     joined = (shape[0], shape[2], dims.mul(shape[1], shape[3]))
     target = graph.operand(below, 1)
     if equal_shapes(shape_of(graph, below.output), joined):
         return _Merge(below, None)
-    return _Merge(below, target) if target and _same_target(graph, below, target) else None
+    if target is None or not below.is_op("Reshape") or not _same_target(graph, below, target):
+        return None
+    return _Merge(below, target)
 
 
 def _same_target(graph: Graph, node: Node, target: Value) -> bool:

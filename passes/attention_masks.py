@@ -64,7 +64,7 @@ def place(graph: Graph, mask: Mask, shape: Shape) -> Placed | str:
     padded = (*(1,) * (len(mask.view) - len(own)), *own)
     lead, view = padded[:-2], mask.view[:-2]
     if all(dim == 1 for dim in lead):
-        return _checked(mask, None, own[-2:])
+        return Placed(mask) if len(own) <= len(shape) else _checked(mask, None, own[-2:])
     cut = _cut(view, shape[0], shape[1])
     if cut is None:
         return f"leading dimensions of {mask.value.name} are not those of queries and keys"
@@ -111,10 +111,10 @@ def build_mask(
     if len(placed) == 1 and placed[0].mask.fill == -math.inf:
         only = placed[0]
         value = build.Not(only.mask.value) if only.mask.hides else only.mask.value
-        return _whole(build, _shaped(build, value, only), rows, shape)
+        return _whole(build, _shaped(build, value, only, DType.BOOL), rows, shape)
     total: Value | None = None
     for item in reversed(placed):
-        value = _shaped(build, _numbers(build, item.mask, dtype), item)
+        value = _shaped(build, _numbers(build, item.mask, dtype), item, dtype)
         total = value if total is None else build.Add(total, value)
     assert total is not None
     return _whole(build, total, rows, shape)
@@ -130,11 +130,10 @@ def _numbers(build: Builder, mask: Mask, dtype: DType) -> Value:
     return build.Where(mask.value, yes, no)
 
 
-def _shaped(build: Builder, value: Value, placed: Placed) -> Value:
+def _shaped(build: Builder, value: Value, placed: Placed, dtype: DType) -> Value:
+    """A mask that broadcasts to (batch, heads, queries, keys)."""
     if value.type is None and isinstance(placed.mask.value.type, TensorType):
-        own = placed.mask.value.type
-        dtype = DType.BOOL if placed.mask.fill == -math.inf else own.dtype
-        build.graph.set_type(value, TensorType(dtype, own.shape))
+        build.graph.set_type(value, TensorType(dtype, placed.mask.value.type.shape))
     if placed.repeat is not None:
         numbers = [dim for dim in placed.repeat if isinstance(dim, int)]
         sizes = build.constant(numbers, dtype=DType.I64, name=f"{value.name}_sizes")

@@ -112,6 +112,11 @@ def _keeps_last(graph: Graph, node: Node, before: Shape, after: Shape) -> bool:
         return True  # all of the last axis is left, in its order unless a step is negative
     if node.is_op("Gather"):
         return int(ops.attribute(graph, node, "axis")) % len(before) != len(before) - 1
+    if node.is_op("GatherND"):
+        indices = graph.operand(node, 1)
+        depth = None if indices is None else (shape_of(graph, indices) or (None,))[-1]
+        batch = int(ops.attribute(graph, node, "batch_dims"))
+        return isinstance(depth, int) and batch + depth < len(before)
     return node.is_op("Expand", "Reshape")
 
 
