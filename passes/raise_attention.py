@@ -49,6 +49,11 @@ if TYPE_CHECKING:
     from optc.passes.base import PassContext
 
 _RULE: Final = "attention"
+_BETWEEN: Final = (
+    *("Where", "Cast", "Identity", "Dropout", "Mul"),
+    *("Reshape", "Transpose", "Unsqueeze", "Squeeze"),
+)
+"""Operators through which probabilities may go on their way to the values."""
 
 
 class RaiseAttentionOptions(PassOptions):
@@ -165,7 +170,7 @@ def _meets_product(graph: Graph, value: Value, depth: int) -> bool:
         node = use.node
         if node.is_op(*PRODUCTS) and (use.key == 0 or node.op_type == "Einsum"):
             return True
-        passes = node.is_op("Where", "Cast", "Identity", "Dropout", "Reshape", "Mul")
+        passes = node.is_op(*_BETWEEN)
         if passes and depth < 6 and _meets_product(graph, node.output, depth + 1):
             return True
     return False
