@@ -7,6 +7,7 @@ from optc.passes.base import Pass, PassContext, PassOptions, PassResult, Rewrite
 from optc.passes.describe import describe
 from optc.passes.fold_affine import FoldAffine
 from optc.passes.fold_batchnorm import FoldBatchnorm
+from optc.passes.fold_branches import FoldBranches
 from optc.passes.fold_constants import FoldConstants
 from optc.passes.fold_pads import FoldPads
 from optc.passes.fold_shapes import FoldShapes
@@ -35,6 +36,7 @@ from optc.passes.remove_broadcasts import RemoveBroadcasts
 from optc.passes.remove_dead import RemoveDead
 from optc.passes.remove_duplicates import RemoveDuplicates
 from optc.passes.remove_identity import RemoveIdentity
+from optc.passes.unroll_loops import UnrollLoops
 from optc.passes.upgrade_opset import UpgradeOpset
 from optc.passes.widen_convolutions import WidenConvolutions
 
@@ -71,12 +73,15 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FuseTransposeMatmul,
     MergeSlices,
     RaiseShuffles,
+    FoldBranches,
+    UnrollLoops,
 )
 
 __all__ = [
     "ALL_PASSES",
     "FoldAffine",
     "FoldBatchnorm",
+    "FoldBranches",
     "FoldConstants",
     "FoldPads",
     "FoldShapes",
@@ -110,6 +115,7 @@ __all__ = [
     "RemoveDuplicates",
     "RemoveIdentity",
     "RewritePass",
+    "UnrollLoops",
     "UpgradeOpset",
     "WidenConvolutions",
     "describe",

@@ -314,6 +314,9 @@ def _checked(
             return found
         masks.append(found)
     plan = _Plan(logits, below, output, query, key, value, tuple(masks))
+    for dim in (query.shape[1], query.shape[3], key.shape[1], value.shape[3]):
+        if not isinstance(dim, int):
+            return f"heads of {query.value.name} or their size are not known"
     return _result_obstacle(graph, plan) or plan
 
 
