@@ -20,7 +20,7 @@ from optc.ir.shape_site import constant_tensor, shape_of
 from optc.passes.attention_views import equal_shapes
 from optc.passes.base import Pass, PassResult
 from optc.passes.rotary_tables import half, layout, placed, repeats
-from optc.rewrite.driver import Builder, replace_node
+from optc.rewrite.driver import Builder, remove_unused, replace_node
 from optc.rewrite.trace import Trace
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class _Raiser:
             made = build.Reshape(made, self.graph.operand(found.x.node, 1), like=found.x.node)
         self.trace.applied(_RULE, found.last)
         replace_node(self.graph, found.last, [made], build.made)
+        remove_unused(self.graph, build.made)
 
     def _layout(self, found: _Rotation) -> bool | str:
         """Whether the heads of x come before the sequence; a reason against raising it."""
