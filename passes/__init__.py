@@ -28,6 +28,7 @@ from optc.passes.raise_gather import RaiseGather
 from optc.passes.raise_group_norms import RaiseGroupNorms
 from optc.passes.raise_norms import RaiseNorms
 from optc.passes.raise_pools import RaisePools
+from optc.passes.raise_rotary import RaiseRotary
 from optc.passes.raise_shuffles import RaiseShuffles
 from optc.passes.raise_softmax import RaiseSoftmax
 from optc.passes.raise_split import RaiseSplit
@@ -57,6 +58,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaiseNorms,
     RaiseGroupNorms,
     RaiseSoftmax,
+    RaiseRotary,
     RaiseAttention,
     RaiseGather,
     HoistLookups,
@@ -104,6 +106,7 @@ __all__ = [
     "RaiseGroupNorms",
     "RaiseNorms",
     "RaisePools",
+    "RaiseRotary",
     "RaiseShuffles",
     "RaiseSoftmax",
     "RaiseSplit",

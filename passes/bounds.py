@@ -216,6 +216,9 @@ _ARITHMETIC: Final[Mapping[str, Callable[..., Bounds]]] = {
     "Not": lambda a: Bounds(1 - a.high, 1 - a.low),
     "And": lambda a, b: Bounds(min(a.low, b.low), min(a.high, b.high)),
     "Or": lambda a, b: Bounds(max(a.low, b.low), max(a.high, b.high)),
+    "Equal": lambda a, b: _truth(
+        a.low == a.high == b.low == b.high, a.high < b.low or b.high < a.low
+    ),
     "Less": lambda a, b: _truth(a.high < b.low, a.low >= b.high),
     "LessOrEqual": lambda a, b: _truth(a.high <= b.low, a.low > b.high),
     "Greater": lambda a, b: _truth(a.low > b.high, a.high <= b.low),
