@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _MOST_TERMS: Final = 24
 _MOST_POWER: Final = 4
+_MOST_VALUES: Final = 3
+_DEEPEST: Final = 5  # log(mean(exp(x - max(x)))) is the deepest idea
 _DIGITS: Final = 2e-6
 
 Axes: TypeAlias = tuple[int, ...]
@@ -37,7 +39,7 @@ Axes: TypeAlias = tuple[int, ...]
 
 
 class FormulaTooLongError(Exception):
-    """A formula has more terms than any idea: it is given up."""
+    """A formula has more terms, parameters or levels than any idea: it is given up."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,29 @@ class Atom:
     inner: Formula | None = None
     axes: Axes = ()
     value: Value | None = None
+
+    def __post_init__(self) -> None:
+        if self.depth > _DEEPEST:
+            raise FormulaTooLongError
+
+    @cached_property
+    def depth(self) -> int:
+        """How many functions are nested in it."""
+        return 0 if self.inner is None else 1 + self.inner.depth
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.kind, self.inner, self.axes, self.value))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def values(self) -> frozenset[Value]:
+        """The parameters in it."""
+        if self.inner is not None:
+            return self.inner.values
+        return frozenset() if self.value is None else frozenset({self.value})
 
     @cached_property
     def sort_key(self) -> str:
@@ -83,6 +108,24 @@ class Formula:
     """
 
     terms: tuple[tuple[Monomial, float], ...]
+
+    @cached_property
+    def depth(self) -> int:
+        """How many functions are nested in it."""
+        return max((atom.depth for monomial, _ in self.terms for atom, _ in monomial), default=0)
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.terms)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def values(self) -> frozenset[Value]:
+        """The parameters in it."""
+        atoms = (atom for monomial, _ in self.terms for atom, _ in monomial)
+        return frozenset().union(*(atom.values for atom in atoms))
 
     @cached_property
     def sort_key(self) -> str:
@@ -174,7 +217,10 @@ def _sum(terms: Iterable[tuple[Monomial, float]]) -> Formula:
     kept = [(m, c) for m, c in found.items() if abs(c) > 1e-7 * largest[m]]
     if len(kept) > _MOST_TERMS:
         raise FormulaTooLongError
-    return Formula(tuple(sorted(kept, key=lambda term: _key(term[0]))))
+    result = Formula(tuple(sorted(kept, key=lambda term: _key(term[0]))))
+    if len(result.values) > _MOST_VALUES:
+        raise FormulaTooLongError
+    return result
 
 
 def _product(one: Monomial, other: Monomial) -> Monomial:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _FLOATS: Final = (DType.F32, DType.F16, DType.BF16, DType.F64)
 _VIEWS: Final = ("Reshape", "Unsqueeze", "Squeeze", "Expand")
-_LONGEST: Final = 28
 _BOUNDS_SINCE: Final = 11
 
 _UNARY: Final[Mapping[str, _Unary]] = {
@@ -155,8 +154,9 @@ class FormulaReader:
         operands: tuple[Value | None, ...],
         function: Callable[[Formula, Formula], Formula],
     ) -> _Read | None:
-        reads = [None if value is None else self._of(value) for value in operands]
-        one, other = reads
+        first, second = operands
+        one = None if first is None else self._of(first)
+        other = None if second is None or one is None else self._of(second)
         if one is None or other is None:
             return None
         varying = {read.dropped for read in (one, other) if read.formula.number is None}
@@ -366,18 +366,19 @@ class Cone:
     nodes: tuple[Node, ...]
 
 
-def cones(graph: Graph, root: Node, place: Mapping[Node, int]) -> list[Cone]:
+def cones(graph: Graph, root: Node, place: Mapping[Node, int], longest: int) -> list[Cone]:
     """The cones of a root, largest first.
 
     Args:
         graph: the graph.
         root: the operation that they end at.
         place: position of operations in the order of the graph.
+        longest: the most operations of a cone.
     """
     frontier = {root.output}
     nodes: list[Node] = []
     found: list[Cone] = []
-    while frontier and len(nodes) < _LONGEST:
+    while frontier and len(nodes) < longest:
         if len(frontier) == 1 and nodes:
             found.append(Cone(next(iter(frontier)), tuple(nodes)))
         last = max(frontier, key=lambda value: place.get(value.node, -1))

@@ -143,7 +143,8 @@ def _signed(build: Builder, value: Value, sign: float) -> Value:
 
 def _elu(found: Found) -> Writer | None:
     alpha = -found.formula.constant
-    if not alpha:
+    kinds = {atom.kind for monomial, _ in found.formula.terms for atom, _ in monomial}
+    if not alpha or "exp" not in kinds:
         return None
     below = functions.exp(X - functions.relu(X)) - number(1)
     branch = (functions.exp(X) - number(1)).times(alpha)
@@ -246,3 +247,4 @@ class RaiseActivations(IdeasPass):
         "Where": "leaky-relu",
     }
     always: ClassVar[frozenset[str]] = frozenset({"Erf"})
+    longest: ClassVar[int] = 16
