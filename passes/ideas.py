@@ -195,14 +195,13 @@ class _Search:
 
     def _kept(self, cone: Cone) -> str | None:
         """Why the operations would stay although the root is replaced, or None."""
-        inside = set(cone.nodes)
         gone = {cone.nodes[0]}
         for node in cone.nodes[1:]:
             others = (use for use in self.graph.uses(node.output) if use.node not in gone)
             other = next(others, None)
             if other is None:
                 gone.add(node)
-            elif node.op_type in self.marks and other.node not in inside:
+            elif node.op_type in self.marks:
                 return f"{node.op_type} output {use_text(other, 'also feeds')}"
         return None
 
