@@ -13,6 +13,7 @@ from optc.passes.freeze_initializers import FreezeInitializers
 from optc.passes.infer_shapes import InferShapes
 from optc.passes.lower_operators import LowerOperators
 from optc.passes.merge_transposes import MergeTransposes
+from optc.passes.move_affine import MoveAffine
 from optc.passes.orient_convolutions import OrientConvolutions
 from optc.passes.remove_dead import RemoveDead
 from optc.passes.remove_duplicates import RemoveDuplicates
@@ -31,6 +32,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     MergeTransposes,
     FoldBatchnorm,
     FoldAffine,
+    MoveAffine,
     UpgradeOpset,
     LowerOperators,
     OrientConvolutions,
@@ -47,6 +49,7 @@ __all__ = [
     "InferShapes",
     "LowerOperators",
     "MergeTransposes",
+    "MoveAffine",
     "OrientConvolutions",
     "Pass",
     "PassContext",
