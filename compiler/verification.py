@@ -33,6 +33,7 @@ from optc.numerics.metrics import find_metric
 from optc.numerics.noise import measure_noise
 from optc.numerics.roundings import derive_tolerances
 from optc.numerics.traffic import precision
+from optc.passes.lower_operators import LowerOperators
 from optc.targets import host_capabilities
 from optc.verdict import GoalResult, Verification
 
@@ -277,6 +278,7 @@ class _Check:
         for step in steps:
             if step.run is not None:
                 step.run.apply(graph, context)
+        LowerOperators().apply(graph, context)  # canonical operations cannot be emitted
         with _temporary() as folder:
             try:
                 model, *_ = self.emitter.save(graph, folder)

@@ -7,17 +7,36 @@ from optc.passes.base import Pass, PassContext, PassOptions, PassResult, Rewrite
 from optc.passes.describe import describe
 from optc.passes.fold_affine import FoldAffine
 from optc.passes.fold_batchnorm import FoldBatchnorm
+from optc.passes.fold_branches import FoldBranches
 from optc.passes.fold_constants import FoldConstants
+from optc.passes.fold_pads import FoldPads
 from optc.passes.fold_shapes import FoldShapes
 from optc.passes.freeze_initializers import FreezeInitializers
+from optc.passes.fuse_transpose_matmul import FuseTransposeMatmul
+from optc.passes.hoist_lookups import HoistLookups
 from optc.passes.infer_shapes import InferShapes
+from optc.passes.lower_affine import LowerAffine
 from optc.passes.lower_operators import LowerOperators
+from optc.passes.merge_reshapes import MergeReshapes
+from optc.passes.merge_slices import MergeSlices
 from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.move_affine import MoveAffine
+from optc.passes.move_transposes import MoveTransposes
 from optc.passes.orient_convolutions import OrientConvolutions
+from optc.passes.raise_activations import RaiseActivations
+from optc.passes.raise_attention import RaiseAttention
+from optc.passes.raise_gather import RaiseGather
+from optc.passes.raise_group_norms import RaiseGroupNorms
+from optc.passes.raise_norms import RaiseNorms
+from optc.passes.raise_pools import RaisePools
+from optc.passes.raise_shuffles import RaiseShuffles
+from optc.passes.raise_softmax import RaiseSoftmax
+from optc.passes.raise_split import RaiseSplit
+from optc.passes.remove_broadcasts import RemoveBroadcasts
 from optc.passes.remove_dead import RemoveDead
 from optc.passes.remove_duplicates import RemoveDuplicates
 from optc.passes.remove_identity import RemoveIdentity
+from optc.passes.unroll_loops import UnrollLoops
 from optc.passes.upgrade_opset import UpgradeOpset
 from optc.passes.widen_convolutions import WidenConvolutions
 
@@ -34,31 +53,69 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FoldAffine,
     MoveAffine,
     UpgradeOpset,
+    LowerAffine,
     LowerOperators,
+    RaiseActivations,
+    RaiseNorms,
+    RaiseGroupNorms,
+    RaiseSoftmax,
+    RaiseAttention,
+    RaiseGather,
+    HoistLookups,
     OrientConvolutions,
     WidenConvolutions,
+    MoveTransposes,
+    RaiseSplit,
+    RaisePools,
+    MergeReshapes,
+    FoldPads,
+    RemoveBroadcasts,
+    FuseTransposeMatmul,
+    MergeSlices,
+    RaiseShuffles,
+    FoldBranches,
+    UnrollLoops,
 )
 
 __all__ = [
     "ALL_PASSES",
     "FoldAffine",
     "FoldBatchnorm",
+    "FoldBranches",
     "FoldConstants",
+    "FoldPads",
     "FoldShapes",
     "FreezeInitializers",
+    "FuseTransposeMatmul",
+    "HoistLookups",
     "InferShapes",
+    "LowerAffine",
     "LowerOperators",
+    "MergeReshapes",
+    "MergeSlices",
     "MergeTransposes",
     "MoveAffine",
+    "MoveTransposes",
     "OrientConvolutions",
     "Pass",
     "PassContext",
     "PassOptions",
     "PassResult",
+    "RaiseActivations",
+    "RaiseAttention",
+    "RaiseGather",
+    "RaiseGroupNorms",
+    "RaiseNorms",
+    "RaisePools",
+    "RaiseShuffles",
+    "RaiseSoftmax",
+    "RaiseSplit",
+    "RemoveBroadcasts",
     "RemoveDead",
     "RemoveDuplicates",
     "RemoveIdentity",
     "RewritePass",
+    "UnrollLoops",
     "UpgradeOpset",
     "WidenConvolutions",
     "describe",

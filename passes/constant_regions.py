@@ -16,6 +16,8 @@ from optc.errors import ModelError
 from optc.ir import DType, Graph, ModelInfo, TensorType, dims, ops, shapes
 from optc.ir.types import static
 from optc.numerics.evaluate import failing_node, open_session
+from optc.passes.base import PassContext
+from optc.passes.lower_operators import LowerOperators
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,6 +81,7 @@ class Bench:
                 None if value is None else self.graph.fresh_name(f"v{len(self._sources)}_{i}")
                 for i, value in enumerate(node.outputs)
             ],
+            domain=node.domain,
             name=label,
             attributes=node.attributes,
         )
@@ -148,8 +151,10 @@ class Bench:
         Raises:
             ModelError: external data of the source cannot be read.
         """
-        for value in wanted:
-            self.graph.add_output(self.values[value], self.values[value].name)
+        names = {value: self.values[value].name for value in wanted}
+        for value, name in names.items():
+            self.graph.add_output(self.values[value], name)
+        LowerOperators().apply(self.graph, PassContext())
         try:
             # One thread and no rewriting: the bits must not depend on the number of cores.
             session = open_session(serialize(self.graph), threads=1, optimize="none")
@@ -159,7 +164,7 @@ class Bench:
                 raise
             culprit = self._sources.get(failing_node(error) or "")
             return Failure(error.message, culprit, error.code == _RUNTIME_ERRORS[0])
-        return {value: found[self.values[value].name] for value in wanted}
+        return {value: found[name] for value, name in names.items()}
 
 
 def _generated(graph: Graph, node: Node) -> Shape | None:
@@ -189,7 +194,7 @@ def _dtype(graph: Graph, node: Node, index: int) -> DType:
     if node.op_type == "ConstantOfShape":
         fill = node.get("value")
         return DType.F32 if fill is None else fill.dtype
-    schema = ops.schema(node.op_type, node.domain, graph.opset)
+    schema = ops.schema(node.op_type, node.domain, ops.version(graph, node))
     if schema is None or not schema.outputs:
         return DType.UNDEFINED
     variable = schema.outputs[min(index, len(schema.outputs) - 1)].type_str

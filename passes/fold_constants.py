@@ -307,7 +307,7 @@ def _kernel(graph: Graph, node: Node) -> tuple[object, ...]:
 def _kept(graph: Graph, node: Node) -> str | None:
     """Why an operation on constants is not folded whatever its size, or None."""
     info = ops.info(node)
-    if node.domain or node.overload or (node.domain, node.op_type, "") in graph.model.functions:
+    if node.operator[0] or node.overload or (*node.operator, "") in graph.model.functions:
         return f"{node.qualified_op} is no operator of ONNX's own domain"
     if info.has(ops.Trait.CONTROL_FLOW) or next(node.subgraphs(), None):
         return f"{node.op_type} is control flow"

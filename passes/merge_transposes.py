@@ -4,8 +4,12 @@
     Reshape(Transpose(x, p), s)      = Reshape(x, s)         p moves only dimensions of size 1
     Squeeze(Transpose(x, p), a)      = Squeeze(x, [p[i] for i in a])  what is left stays in order
     Transpose(Unsqueeze(x, a), p)    = Unsqueeze(x, [i where p[i] in a])                 likewise
+    Transpose(Reshape(x, s), p)      = Reshape(x, [s[i] for i in p])   p moves only sizes of 1
+    Reshape(Transpose(Reshape(x)))   = Transpose(x, q)       the reshapes only join and part axes
 
-The last three remove a transpose that moves no element in memory.
+The four before the last remove a transpose that moves no element in memory. The last is how
+torch.export (PyTorch 2.13) writes the keys of an attention: [B, h, L, d] as [B·h, L, d], that
+transposed, and back to [B, h, d, L].
 Source: ONNX operators Transpose-25, Reshape-25, Squeeze-25, Unsqueeze-25.
 """
 
@@ -13,7 +17,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from optc.ir import TensorType
+from optc.ir import TensorType, dims
+from optc.ir.shape_site import shape_of
 from optc.passes.base import RewritePass
 from optc.rewrite.pattern import Rule, optional
 
@@ -191,6 +196,107 @@ class UnsqueezeTranspose(Rule):
         return None if before is None or axes is None else before + len(axes)
 
 
+class ReshapeTranspose(Rule):
+    """A transpose that moves only dimensions of size 1 which a Reshape has made: make them there.
+
+    Refuses: a transpose that moves elements; a shape that is not constant; a copied dimension (0)
+    that is no number and would be another place's; a Reshape that is used elsewhere.
+    """
+
+    def pattern(self, op: Any, x: Pattern, shape: Pattern) -> Pattern:
+        """Transpose(Reshape(x, shape))."""
+        root: Pattern = op.Transpose(op.Reshape(x, shape))
+        return root
+
+    def check(self, match: Match) -> Refusal | None:
+        """The elements keep their order in memory, and the new shape can be written down."""
+        shape = shape_of(match.graph, match.node("Reshape").output)
+        perm = _perm(match, "Transpose", None if shape is None else len(shape))
+        if shape is None or perm is None:
+            return match.refuse("the shape before the Transpose is not known")
+        if not _in_order(i for i in perm if shape[i] != 1):
+            return match.refuse("the Transpose moves dimensions that are not known to be 1")
+        if use := match.other_use("Reshape"):
+            return match.refuse_use("Reshape", use)
+        if match.tensor("shape") is None:
+            return match.refuse(f"the new shape {match.value('shape').name} is not constant")
+        if self._target(match) is None:
+            return match.refuse("the new shape copies a dimension that is not a positive number")
+        return None
+
+    def rewrite(self, match: Match, build: Builder) -> Value:
+        """Reshape(x, the shape in the new order)."""
+        old = match.tensor("shape")
+        assert old is not None
+        target = self._target(match) or []
+        shape = build.constant(target, dtype=old.dtype, name=match.value("shape").name)
+        return build.Reshape(match.value("x"), shape, like=match.node("Reshape"))
+
+    def _target(self, match: Match) -> list[int] | None:
+        shape = shape_of(match.graph, match.node("Reshape").output)
+        assert shape is not None
+        perm = _perm(match, "Transpose", len(shape))
+        assert perm is not None
+        target = [int(dim) for dim in match.array("shape")]
+        copies = not match.attribute("Reshape", "allowzero")
+        found: list[int] = []
+        for place, axis in enumerate(perm):
+            entry, size = target[axis], shape[axis]
+            if entry == 0 and copies and place != axis:
+                if not isinstance(size, int) or size < 1:
+                    return None
+                entry = size
+            found.append(entry)
+        return found
+
+
+class ReshapeTransposeReshape(Rule):
+    """A transpose of joined axes, which are parted again afterwards, is one of the axes themselves.
+
+    Refuses: unknown shapes; a reshape that does more than to join neighbouring axes of x, or to
+    part them again; a result of the first two that is used elsewhere.
+    """
+
+    def pattern(self, op: Any, x: Pattern, joined: Pattern, parted: Pattern) -> Pattern:
+        """Reshape(Transpose(Reshape(x, joined)), parted)."""
+        inner = op.Transpose(op.Reshape(x, joined, name="join"))
+        root: Pattern = op.Reshape(inner, parted, name="part")
+        return root
+
+    def check(self, match: Match) -> Refusal | None:
+        """The reshapes undo each other up to the transpose."""
+        for name in ("join", "Transpose"):
+            if use := match.other_use(name):
+                return match.refuse_use(name, use)
+        if self._perm(match) is None:
+            return match.refuse("the reshapes are not known to join and part the same axes")
+        return None
+
+    def rewrite(self, match: Match, build: Builder) -> Value:
+        """One transpose of x."""
+        perm = self._perm(match)
+        assert perm is not None
+        return build.Transpose(match.value("x"), like=match.node("Transpose"), perm=perm)
+
+    def _perm(self, match: Match) -> list[int] | None:
+        shapes = [
+            shape_of(match.graph, value)
+            for value in (match.value("x"), match.node("join").output, match.node("part").output)
+        ]
+        before, joined, after = shapes
+        perm = _perm(match, "Transpose", None if joined is None else len(joined))
+        if before is None or joined is None or after is None or perm is None:
+            return None
+        for early in (True, False):
+            groups = _groups(before, joined, early=early)
+            found = [axis for i in perm for axis in groups[i]] if groups else []
+            if len(found) == len(after) and all(
+                dims.equal(before[axis], size) for axis, size in zip(found, after, strict=True)
+            ):
+                return found
+        return None
+
+
 class MergeTransposes(RewritePass):
     """Merge consecutive transposes, and drop those that a reshape beside them makes pointless.
 
@@ -198,7 +304,36 @@ class MergeTransposes(RewritePass):
     """
 
     name = "merge-transposes"
-    rules = (TransposeTranspose(), TransposeReshape(), TransposeSqueeze(), UnsqueezeTranspose())
+    rules = (
+        TransposeTranspose(),
+        TransposeReshape(),
+        TransposeSqueeze(),
+        UnsqueezeTranspose(),
+        ReshapeTransposeReshape(),
+        ReshapeTranspose(),
+    )
+
+
+def _groups(before: Shape, joined: Shape, *, early: bool) -> list[list[int]] | None:
+    """Which axes are joined to which; axes of size 1 go to the earlier group, or to the later."""
+    groups: list[list[int]] = []
+    axis = 0
+    for size in joined:
+        group: list[int] = []
+        while not (group and dims.equal(dims.product(before[i] for i in group), size)):
+            if axis == len(before):
+                return None
+            group.append(axis)
+            axis += 1
+        while early and axis < len(before) and before[axis] == 1 and size != 1:
+            group.append(axis)
+            axis += 1
+        groups.append(group)
+    if axis < len(before) and any(size != 1 for size in before[axis:]):
+        return None
+    if groups:
+        groups[-1].extend(range(axis, len(before)))
+    return groups
 
 
 def _shape(value: Value) -> Shape | None:

@@ -145,14 +145,14 @@ def _key(graph: Graph, node: Node) -> Hashable:
         node.domain,
         node.overload,
         tuple(operands),
-        tuple((name, _content(attribute)) for name, attribute in attributes),
+        tuple((name, content(attribute)) for name, attribute in attributes),
         tuple(graph.captures(node).items()) if attributes else (),
         tuple(value is None for value in node.outputs),
         node.opaque,
     )
 
 
-def _content(attribute: Attr) -> Hashable:
+def content(attribute: Attr) -> Hashable:
     """Equal for attributes of equal kind and value, to the bit; subgraphs are not looked at."""
     if attribute.ref or attribute.graphs:
         return attribute.kind, attribute.ref

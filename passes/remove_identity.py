@@ -151,15 +151,28 @@ def _cast_shortcut(facts: Facts, node: Node, inner: Node) -> Verdict:
     middle, target = (cast_type(facts, item) for item in (inner, node))
     if not _holds(middle, source):
         return f"{middle.value} does not hold every value of {source.value}"
+    return value if _converts_alike(source, middle, target) else None
+
+
+def _converts_alike(source: DType, middle: DType, target: DType) -> bool:
+    """Whether a value converts to `target` from either of two types that hold it exactly."""
+    if target is source or target is DType.BOOL or target.is_float:
+        return True
     # A float that becomes an integer may be out of range, where the source type decides.
-    same = target is source or target.is_float or (source.is_integer and target.is_integer)
-    return value if same else None
+    if not target.is_integer or source.is_float:
+        return False
+    return source is DType.BOOL or middle.is_integer or _holds(target, source)
 
 
 def _holds(wide: DType, narrow: DType) -> bool:
-    """Whether every value of `narrow` is one of `wide`, both integers or both floats."""
+    """Whether every value of `narrow` is one of `wide`."""
     if wide is narrow:
         return wide is not DType.UNDEFINED
+    if narrow is DType.BOOL:
+        return wide in _DIGITS or (wide.is_integer and wide.bits >= 8)
+    if narrow.is_integer and wide in _DIGITS:
+        digits = narrow.bits if narrow.value[0] == "u" else narrow.bits - 1
+        return digits <= _DIGITS[wide]
     if narrow.is_integer and wide.is_integer:
         unsigned = narrow.value[0] == "u"
         if unsigned == (wide.value[0] == "u"):
@@ -167,6 +180,9 @@ def _holds(wide: DType, narrow: DType) -> bool:
         return unsigned and wide.bits > narrow.bits
     return (narrow, wide) in _WIDER
 
+
+_DIGITS: Final = {DType.F16: 11, DType.BF16: 8, DType.F32: 24, DType.F64: 53}
+"""Bits of the significand: integers up to two to that power are exact."""
 
 _WIDER: Final = frozenset(
     {

@@ -42,15 +42,15 @@ def _clone_graph(source: Graph, target: Graph) -> Graph:
     target.opaque = dict(source.opaque)
     values: dict[Value, Value] = {}
     for old in source.inputs:
-        values[old] = _carry(old, target.add_input(old.name, old.type, old.node.tensor))
+        values[old] = carry_value(old, target.add_input(old.name, old.type, old.node.tensor))
         values[old].node.sparse = old.node.sparse
     for node in source.nodes(Kind.CONSTANT, Kind.CAPTURE):
         old = node.output
         data = node.tensor or node.sparse
         if data is not None:
-            values[old] = _carry(old, target.add_constant(data, old.name, node.origin))
+            values[old] = carry_value(old, target.add_constant(data, old.name, node.origin))
         else:
-            values[old] = _carry(old, target.add_capture(old.name, old.type))
+            values[old] = carry_value(old, target.add_capture(old.name, old.type))
     for node in source.ordered():
         _clone_node(source, node, target, values)
     for node in source.outputs:
@@ -73,11 +73,16 @@ def _clone_node(source: Graph, node: Node, target: Graph, values: dict[Value, Va
         captures={name: values[value] for name, value in source.captures(node).items()},
         origin=node.origin,
     )
-    made.overload, made.doc = node.overload, node.doc
-    made.metadata, made.opaque = node.metadata, node.opaque
+    carry_node(node, made)
     for old, new in zip(node.outputs, made.outputs, strict=True):
         if old is not None and new is not None:
-            values[old] = _carry(old, new)
+            values[old] = carry_value(old, new)
+
+
+def carry_node(old: Node, new: Node) -> None:
+    """Give an operation the fields of another that are carried without reading."""
+    new.overload, new.doc = old.overload, old.doc
+    new.metadata, new.opaque = old.metadata, old.opaque
 
 
 def clone_attributes(attributes: Mapping[str, Attr], parent: Graph) -> dict[str, Attr]:
@@ -95,7 +100,8 @@ def _clone_attribute(attribute: Attr, parent: Graph) -> Attr:
     return replace(attribute, value=copies[0] if attribute.kind is AttrKind.GRAPH else copies)
 
 
-def _carry(old: Value, new: Value) -> Value:
+def carry_value(old: Value, new: Value) -> Value:
+    """Give a value, and a node that only makes it, what is carried with another; returns it."""
     new.doc, new.metadata = old.doc, old.metadata
     new.node.doc, new.node.metadata = old.node.doc, old.node.metadata
     new.node.sparse = old.node.sparse  # also the default of an input

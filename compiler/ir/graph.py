@@ -52,6 +52,16 @@ class Graph(GraphReading):
         if len(set(names)) != len(names):
             raise ValueError(f"a name is given twice: {', '.join(names)}")
 
+    def release_names(self, body: Graph) -> None:
+        """Free the names of a subgraph that is no more, because its owner was removed."""
+        for graph in body.walk():
+            for node in graph.nodes(*Kind):
+                if node.kind is Kind.OUTPUT:
+                    self._release(node.name)
+                for value in node.outputs:
+                    if value is not None:
+                        self._release(value.name)
+
     # ---- adding --------------------------------------------------------------------------------
 
     def add_input(self, name: str, type: Type | None, default: Tensor | None = None) -> Value:

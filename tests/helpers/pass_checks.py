@@ -12,7 +12,7 @@ from optc.emit.onnx import serialize
 from optc.ir import TensorType, clone
 from optc.ir.text import print_graph
 from optc.numerics.evaluate import open_session
-from optc.passes import LowerOperators, PassContext
+from optc.passes import InferShapes, LowerOperators, PassContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,12 +29,16 @@ def assert_rewrites(
     *,
     counts: Mapping[str, int] | None = None,
     feeds: Mapping[str, Value] | None = None,
+    typed: bool = False,
 ) -> Graph:
-    """`before` becomes `expected`; a second run changes nothing; outputs are equal to the bit."""
-    graph = graph_from_text(before)
+    """`before` becomes `expected`; a second run changes nothing; outputs are equal to the bit.
+
+    With `typed`, the types of all values are inferred first, in both.
+    """
+    graph = _read(before, typed)
     source = clone(graph)
     result = run_pass(entry, graph)
-    assert print_graph(graph) == print_graph(graph_from_text(expected))
+    assert print_graph(graph) == print_graph(_read(expected, typed))
     assert result.changed
     if counts is not None:
         assert dict(result.counts) == counts
@@ -42,17 +46,24 @@ def assert_rewrites(
     return graph
 
 
-def assert_keeps(entry: Pass, text: str) -> PassResult:
+def _read(text: str, typed: bool) -> Graph:
+    graph = graph_from_text(text)
+    if typed:
+        InferShapes().apply(graph, PassContext())
+    return graph
+
+
+def assert_keeps(entry: Pass, text: str, *, typed: bool = False) -> PassResult:
     """Nothing changes; for the refusals of the result."""
-    result = run_pass(entry, graph_from_text(text))
+    result = run_pass(entry, _read(text, typed))
     assert not result.changed
     assert not result.counts
     return result
 
 
-def assert_refuses(entry: Pass, text: str, *reasons: str) -> None:
+def assert_refuses(entry: Pass, text: str, *reasons: str, typed: bool = False) -> None:
     """Nothing changes, and these are the reasons, near misses included."""
-    result = assert_keeps(entry, text)
+    result = assert_keeps(entry, text, typed=typed)
     assert [f"{refusal.node}: {refusal.reason}" for refusal in result.refusals] == list(reasons)
 
 

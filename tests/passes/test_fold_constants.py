@@ -12,7 +12,7 @@ from helpers.pass_checks import assert_refuses, assert_rewrites, assert_same_num
 from helpers.promises import run_pass
 from optc.ir import DType, ExternalData, Graph, Tensor, TensorType, clone
 from optc.passes.fold_constants import FoldConstants
-from optc.rewrite.driver import to_attr
+from optc.rewrite.driver import Builder, replace_node, to_attr
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -398,3 +398,21 @@ def test_many_operations_on_shared_constants_take_one_session(sessions: list[int
     )
     assert run_pass(FoldConstants(), graph).counts == {"fold-constant": 300}
     assert len(sessions) == 1
+
+
+def test_canonical_operations_are_evaluated_as_well() -> None:
+    graph = graph_from_text(
+        """
+        <ir_version: 8, opset_import: ["" : 13]>
+        g (float[3] x) => (float[3] y) <float[3] c = {-1, 0, 2}> { m = Neg (c)  y = Add (x, m) }
+        """
+    )
+    negated = graph.value("m").node
+    build = Builder(graph, "a-pass", (negated,))
+    replace_node(graph, negated, [build.Gelu(graph.value("c"))], build.made)
+    result = run_pass(FoldConstants(), graph)
+    assert result.changed
+    (folded,) = (value.constant for value in graph.constants())
+    assert folded is not None
+    # x (1 + erf(x / sqrt 2)) / 2
+    np.testing.assert_allclose(folded.numpy(), [-0.15865526, 0, 1.9544997], rtol=1e-6)

@@ -325,6 +325,7 @@ def test_a_transpose_alone_is_no_match() -> None:
     assert_refuses(
         MergeTransposes(),
         text,
+        "y: expected Reshape, found Relu",
         "y: expected Transpose, found Relu",
         "y: expected Unsqueeze, found Relu",
     )

@@ -30,6 +30,20 @@ SHORTCUTS = {
         "  a = Cast <to = 11> (x) y = Cast <to = 10> (x) z = Neg (a) }",
         {"cast-of-cast": 1},
     ),
+    "truth values through a float": (
+        "g (bool[4] x) => (bool[4] y, int64[4] z) {"
+        "  a = Cast <to = 1> (x) b = Cast <to = 9> (a) y = Not (b) z = Cast <to = 7> (a) }",
+        "g (bool[4] x) => (bool[4] y, int64[4] z) { y = Not (x) z = Cast <to = 7> (x) }",
+        {"cast-of-cast": 2, "no-op-cast": 1},
+    ),
+    "integers through a float that holds them": (
+        "g (int32[4] x, uint8[4] u) => (int32[4] y, int32[4] z) {"
+        "  a = Cast <to = 11> (x) b = Cast <to = 6> (a) y = Abs (b)"
+        "  c = Cast <to = 10> (u) z = Cast <to = 6> (c) }",
+        "g (int32[4] x, uint8[4] u) => (int32[4] y, int32[4] z) {"
+        "  y = Abs (x) z = Cast <to = 6> (u) }",
+        {"cast-of-cast": 2, "no-op-cast": 1},
+    ),
     "reshapes in a row": (
         "g (float[N,6] x) => (float[P,2] y) <int64[3] s = {0, 3, 2}, int64[2] t = {-1, 2}> {"
         "  a = Reshape (x, s) y = Reshape (a, t) }",
@@ -76,6 +90,10 @@ KEPT_CHAINS = {
     "integers through a float": (
         "g (int32[4] x) => (int32[4] y) { a = Cast <to = 1> (x) [c] y = Cast <to = 6> (a) }",
         ("c: f32 does not hold every value of i32",),
+    ),
+    "integers through a float to narrower ones": (
+        "g (int16[4] x) => (int8[4] y) { a = Cast <to = 1> (x) [c] y = Cast <to = 3> (a) }",
+        (),
     ),
     "signed through unsigned": (
         "g (int8[4] x) => (int8[4] y) { a = Cast <to = 13> (x) [c] y = Cast <to = 3> (a) }",

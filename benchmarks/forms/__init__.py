@@ -1,0 +1,1 @@
+"""Which form of an idea each runtime runs fastest; see `benchmarks.forms.run`."""
