@@ -1,7 +1,6 @@
 """The formula that a value computes from another one, read from the graph.
 
-Numbers are constants of one element; constants of several are parameters, which stand as values.
-Statistics over axes may drop the axes and get them back by a view.
+Numbers are constants of one element, parameters those of several. Statistics may drop their axes.
 """
 
 from __future__ import annotations
