@@ -209,7 +209,8 @@ def test_a_mask_hides_a_row_or_cannot(mask: str, hides: bool) -> None:
         g (bool[4,4] c, int64[4,4] i, float[4,4] m) => (float[4,4] b)
         <float zero = {{0}}, float one = {{1}}, float ten = {{10}}, float ninf = {{-inf}},
          float least = {{-3.4028235e38}}, int64[1,4] row = {{0,1,2,3}},
-         int64[4,1] column = {{0,1,2,3}}, int64 start = {{0}}, int64 end = {{4}}, int64 step = {{1}},
+         int64[4,1] column = {{0,1,2,3}},
+         int64 start = {{0}}, int64 end = {{4}}, int64 step = {{1}},
          float[4,4] ones = {{1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1}}>
         {{ {mask} }}
         """
