@@ -20,6 +20,7 @@ from optc.passes.lower_operators import LowerOperators
 from optc.passes.merge_reshapes import MergeReshapes
 from optc.passes.merge_slices import MergeSlices
 from optc.passes.merge_transposes import MergeTransposes
+from optc.passes.move_affine import MoveAffine
 from optc.passes.move_transposes import MoveTransposes
 from optc.passes.orient_convolutions import OrientConvolutions
 from optc.passes.raise_activations import RaiseActivations
@@ -51,6 +52,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     MergeTransposes,
     FoldBatchnorm,
     FoldAffine,
+    MoveAffine,
     UpgradeOpset,
     LowerAffine,
     LowerOperators,
@@ -94,6 +96,7 @@ __all__ = [
     "MergeReshapes",
     "MergeSlices",
     "MergeTransposes",
+    "MoveAffine",
     "MoveTransposes",
     "OrientConvolutions",
     "Pass",

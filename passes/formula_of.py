@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _FLOATS: Final = (DType.F32, DType.F16, DType.BF16, DType.F64)
 _VIEWS: Final = ("Reshape", "Unsqueeze", "Squeeze", "Expand")
-_LONGEST: Final = 28
 _BOUNDS_SINCE: Final = 11
 
 _UNARY: Final[Mapping[str, _Unary]] = {
@@ -155,8 +154,8 @@ class FormulaReader:
         operands: tuple[Value | None, ...],
         function: Callable[[Formula, Formula], Formula],
     ) -> _Read | None:
-        reads = [None if value is None else self._of(value) for value in operands]
-        one, other = reads
+        one = None if operands[0] is None else self._of(operands[0])
+        other = None if operands[1] is None or one is None else self._of(operands[1])
         if one is None or other is None:
             return None
         varying = {read.dropped for read in (one, other) if read.formula.number is None}
@@ -232,17 +231,19 @@ class FormulaReader:
         if above is None or any(read is None or read.dropped for read in reads):
             return None
         one, other = (read.formula for read in reads if read is not None)
-        return _Read(other + functions.step(above) * (one - other))
+        return _Read(other + above * (one - other))
 
     def _condition(self, node: Node) -> Formula | None:
-        """The formula that is compared with zero; equal counts as either, both branches agree."""
+        """1 where a comparison holds, else 0."""
         if not node.is_op(*_COMPARED):
             return None
         left, right = (None if v is None else self._of(v) for v in self._graph.operands(node))
         if left is None or right is None or left.dropped or right.dropped:
             return None
         difference = left.formula - right.formula
-        return difference if node.op_type.startswith("Greater") else difference.times(-1)
+        if node.op_type.startswith("Less"):
+            difference = difference.times(-1)
+        return functions.step(difference, strict=not node.op_type.endswith("OrEqual"))
 
     # ---- statistics and views ------------------------------------------------------------------
 
@@ -344,10 +345,10 @@ def _same(one: Shape, other: Shape) -> bool:
 
 
 def _constant(value: Value) -> _Read | None:
-    tensor = value.constant
-    assert tensor is not None
+    if (tensor := value.constant) is None:
+        return None
     if tensor.elements == 1 and (tensor.dtype in _FLOATS or tensor.dtype.is_integer):
-        return _Read(number(float(tensor.numpy().reshape(-1)[0])))
+        return _Read(number(functions.meant(tensor)))
     if tensor.dtype not in _FLOATS:
         return None
     return _Read(of(Atom("value", value=value)))
@@ -366,18 +367,19 @@ class Cone:
     nodes: tuple[Node, ...]
 
 
-def cones(graph: Graph, root: Node, place: Mapping[Node, int]) -> list[Cone]:
+def cones(graph: Graph, root: Node, place: Mapping[Node, int], longest: int) -> list[Cone]:
     """The cones of a root, largest first.
 
     Args:
         graph: the graph.
         root: the operation that they end at.
         place: position of operations in the order of the graph.
+        longest: the most operations of a cone.
     """
     frontier = {root.output}
     nodes: list[Node] = []
     found: list[Cone] = []
-    while frontier and len(nodes) < _LONGEST:
+    while frontier and len(nodes) < longest:
         if len(frontier) == 1 and nodes:
             found.append(Cone(next(iter(frontier)), tuple(nodes)))
         last = max(frontier, key=lambda value: place.get(value.node, -1))
