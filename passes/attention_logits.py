@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from optc.ir import DType, Kind, TensorType, ops
+from optc.ir import DType, TensorType, ops
 from optc.ir.shape_site import constant_tensor, shape_of
 from optc.passes.attention_views import keeps_rows, same_shape
 
@@ -118,7 +118,7 @@ def find_logits(graph: Graph, softmax: Node) -> Logits | str | None:
     """
     value = graph.operand(softmax, 0)
     assert value is not None
-    if _spine(graph, value, _DEPTH) is None:
+    if _spine(graph, value) is None:
         return None
     shape = shape_of(graph, value)
     if shape is None:
@@ -126,16 +126,16 @@ def find_logits(graph: Graph, softmax: Node) -> Logits | str | None:
     return _Climb(graph, softmax, shape).run(value)
 
 
-def _spine(graph: Graph, value: Value, depth: int) -> int | None:
-    """Number of operations from a product of two activations down to a value."""
-    node = value.node
-    if node.kind is not Kind.OP or depth == 0:
-        return None
-    if is_product(graph, node):
-        return 0
-    steps = [_spine(graph, above, depth - 1) for above in _above(graph, node)]
-    found = [step for step in steps if step is not None]
-    return min(found) + 1 if found else None
+def _spine(graph: Graph, value: Value) -> int | None:
+    """Number of operations from the nearest product of two activations down to a value."""
+    level, seen = [value], {value}
+    for depth in range(_DEPTH):
+        if any(is_product(graph, item.node) for item in level):
+            return depth
+        above = [found for item in level for found in _above(graph, item.node)]
+        level = [item for item in dict.fromkeys(above) if item not in seen]
+        seen.update(level)
+    return None
 
 
 def _above(graph: Graph, node: Node) -> list[Value]:
@@ -266,7 +266,7 @@ class _Climb:
         first, second = self.graph.operand(node, 0), self.graph.operand(node, 1)
         assert first is not None
         assert second is not None
-        ways = [_spine(self.graph, value, _DEPTH) for value in (first, second)]
+        ways = [_spine(self.graph, value) for value in (first, second)]
         if ways[0] is None or (ways[1] is not None and ways[1] < ways[0]):
             first, second = second, first
             if node.op_type == "Sub":

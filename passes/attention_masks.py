@@ -148,7 +148,7 @@ def _whole(build: Builder, mask: Value, rows: tuple[Value, Value], shape: Shape)
     own = shape_of(build.graph, mask) or ()
     padded = (*(1,) * (2 - len(own)), *own)[-2:]
     missing = [not dims.spans(dim, size) for dim, size in zip(padded, shape[-2:], strict=True)]
-    if not any(missing):
+    if not any(missing) and len(own) > 1:
         return mask
     sizes = [
         _size(build, rows[i], shape[2 + i]) if missing[i] else _int(build, mask, 1)
