@@ -26,7 +26,9 @@ from optc.passes.orient_convolutions import OrientConvolutions
 from optc.passes.raise_activations import RaiseActivations
 from optc.passes.raise_attention import RaiseAttention
 from optc.passes.raise_gather import RaiseGather
+from optc.passes.raise_gemm import RaiseGemm
 from optc.passes.raise_group_norms import RaiseGroupNorms
+from optc.passes.raise_matmul import RaiseMatmul
 from optc.passes.raise_norms import RaiseNorms
 from optc.passes.raise_pools import RaisePools
 from optc.passes.raise_rotary import RaiseRotary
@@ -52,6 +54,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     MergeTransposes,
     FoldBatchnorm,
     FoldAffine,
+    RaiseGemm,
     MoveAffine,
     UpgradeOpset,
     LowerAffine,
@@ -63,6 +66,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaiseRotary,
     RaiseAttention,
     RaiseGather,
+    RaiseMatmul,
     HoistLookups,
     OrientConvolutions,
     WidenConvolutions,
@@ -106,7 +110,9 @@ __all__ = [
     "RaiseActivations",
     "RaiseAttention",
     "RaiseGather",
+    "RaiseGemm",
     "RaiseGroupNorms",
+    "RaiseMatmul",
     "RaiseNorms",
     "RaisePools",
     "RaiseRotary",
