@@ -42,6 +42,7 @@ _UNARY: Final[Mapping[str, _Unary]] = {
 }
 _BINARY: Final[Mapping[str, Callable[[Formula, Formula], Formula]]] = {
     "Add": Formula.__add__,
+    "Sum": Formula.__add__,
     "Sub": Formula.__sub__,
     "Mul": Formula.__mul__,
     "Div": lambda p, q: p * q.power(-1),
@@ -58,7 +59,7 @@ _REDUCTIONS: Final = (
 )
 _WHOLE: Final = ("GlobalAveragePool", "GlobalMaxPool")
 _ONE_AXIS_SINCE: Final = 13
-_PARAMETRIC: Final = ("Pow", "Clip", "HardSigmoid", "LeakyRelu", "PRelu", "Elu", "Where", "Sum")
+_PARAMETRIC: Final = ("Pow", "Clip", "HardSigmoid", "LeakyRelu", "PRelu", "Elu", "Where")
 _COMPARED: Final = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 
 READABLE: Final = frozenset(
@@ -132,8 +133,6 @@ class FormulaReader:
             return self._mapped(operands[0], _UNARY[node.op_type])
         if node.op_type in _BINARY and len(operands) == 2:
             return self._combined(operands, _BINARY[node.op_type])
-        if node.op_type == "Sum" and len(operands) == 2:
-            return self._combined(operands, Formula.__add__)
         if node.op_type in _REDUCTIONS or node.op_type in _WHOLE:
             return self._reduction(node)
         if node.op_type == "Softmax":

@@ -110,7 +110,7 @@ def _hardsigmoid(found: Found) -> Writer | None:
 def _leaky(found: Found) -> Writer | None:
     numbers = dict(_numbers(found.formula))
     slope, rest = numbers.pop(_LEAF, 0.0), numbers.pop(_RELU, 0.0)
-    if numbers or not slope or abs(slope + rest - 1) > 2e-6 or slope < 0:
+    if numbers or not slope or not rest or abs(slope + rest - 1) > 2e-6 or slope < 0:
         return None
     return _unary("LeakyRelu", found, alpha=slope)
 

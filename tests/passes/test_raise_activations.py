@@ -227,3 +227,7 @@ def test_numbers_in_half_precision_are_the_ones_that_they_round() -> None:
     assert dict(run_pass(RaiseActivations(), graph).counts) == {"gelu": 1}
     graph = typed(text.replace("ROOT", str(root + 1)))
     assert not run_pass(RaiseActivations(), graph).changed
+
+
+def test_the_leaf_itself_is_no_leaky_relu() -> None:
+    assert not run_pass(RaiseActivations(), model("y = Max (x, x)")).changed
