@@ -17,6 +17,7 @@ from optc.ir import DType, Graph, ModelInfo, TensorType, dims, ops, shapes
 from optc.ir.types import static
 from optc.numerics.evaluate import failing_node, open_session
 from optc.passes.base import PassContext
+from optc.passes.infer_shapes import InferShapes
 from optc.passes.lower_operators import LowerOperators
 
 if TYPE_CHECKING:
@@ -154,7 +155,9 @@ class Bench:
         names = {value: self.values[value].name for value in wanted}
         for value, name in names.items():
             self.graph.add_output(self.values[value], name)
-        LowerOperators().apply(self.graph, PassContext())
+        if any(node.is_canonical for node in self.graph.nodes()):
+            InferShapes().apply(self.graph, PassContext())  # forms go by the types of operands
+            LowerOperators().apply(self.graph, PassContext())
         try:
             # One thread and no rewriting: the bits must not depend on the number of cores.
             session = open_session(serialize(self.graph), threads=1, optimize="none")

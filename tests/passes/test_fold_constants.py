@@ -404,12 +404,13 @@ def test_canonical_operations_are_evaluated_as_well() -> None:
     graph = graph_from_text(
         """
         <ir_version: 8, opset_import: ["" : 13]>
-        g (float[3] x) => (float[3] y) <float[3] c = {-1, 0, 2}> { m = Neg (c)  y = Add (x, m) }
+        g (float[3] x) => (float[3] y) <float[3] c = {-2, -1, 1}, float[1] one = {1}>
+        { s = Add (c, one)  m = Neg (s)  y = Add (x, m) }
         """
     )
     negated = graph.value("m").node
     build = Builder(graph, "a-pass", (negated,))
-    replace_node(graph, negated, [build.Gelu(graph.value("c"))], build.made)
+    replace_node(graph, negated, [build.Gelu(graph.value("s"))], build.made)
     result = run_pass(FoldConstants(), graph)
     assert result.changed
     (folded,) = (value.constant for value in graph.constants())
