@@ -9,6 +9,7 @@ from optc.passes.fold_affine import FoldAffine
 from optc.passes.fold_batchnorm import FoldBatchnorm
 from optc.passes.fold_branches import FoldBranches
 from optc.passes.fold_constants import FoldConstants
+from optc.passes.fold_norm_scale import FoldNormScale
 from optc.passes.fold_pads import FoldPads
 from optc.passes.fold_shapes import FoldShapes
 from optc.passes.freeze_initializers import FreezeInitializers
@@ -55,6 +56,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FoldAffine,
     RaiseGemm,
     MoveAffine,
+    FoldNormScale,
     UpgradeOpset,
     LowerAffine,
     LowerOperators,
@@ -87,6 +89,7 @@ __all__ = [
     "FoldBatchnorm",
     "FoldBranches",
     "FoldConstants",
+    "FoldNormScale",
     "FoldPads",
     "FoldShapes",
     "FreezeInitializers",
