@@ -4,6 +4,7 @@ Third parties add passes by the entry-point group ``optc.passes``; see `optc.rec
 """
 
 from optc.passes.base import Pass, PassContext, PassOptions, PassResult, RewritePass
+from optc.passes.common_factors import CommonFactors
 from optc.passes.describe import describe
 from optc.passes.fold_affine import FoldAffine
 from optc.passes.fold_batchnorm import FoldBatchnorm
@@ -13,6 +14,7 @@ from optc.passes.fold_norm_scale import FoldNormScale
 from optc.passes.fold_pads import FoldPads
 from optc.passes.fold_shapes import FoldShapes
 from optc.passes.freeze_initializers import FreezeInitializers
+from optc.passes.fuse_siblings import FuseSiblings
 from optc.passes.fuse_transpose_matmul import FuseTransposeMatmul
 from optc.passes.hoist_lookups import HoistLookups
 from optc.passes.infer_shapes import InferShapes
@@ -57,6 +59,8 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaiseGemm,
     MoveAffine,
     FoldNormScale,
+    FuseSiblings,
+    CommonFactors,
     UpgradeOpset,
     LowerAffine,
     LowerOperators,
@@ -85,6 +89,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
 
 __all__ = [
     "ALL_PASSES",
+    "CommonFactors",
     "FoldAffine",
     "FoldBatchnorm",
     "FoldBranches",
@@ -93,6 +98,7 @@ __all__ = [
     "FoldPads",
     "FoldShapes",
     "FreezeInitializers",
+    "FuseSiblings",
     "FuseTransposeMatmul",
     "HoistLookups",
     "InferShapes",
