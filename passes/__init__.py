@@ -14,6 +14,7 @@ from optc.passes.fold_norm_scale import FoldNormScale
 from optc.passes.fold_pads import FoldPads
 from optc.passes.fold_shapes import FoldShapes
 from optc.passes.freeze_initializers import FreezeInitializers
+from optc.passes.fuse_convolutions import FuseConvolutions
 from optc.passes.fuse_siblings import FuseSiblings
 from optc.passes.fuse_transpose_matmul import FuseTransposeMatmul
 from optc.passes.hoist_lookups import HoistLookups
@@ -59,6 +60,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaiseGemm,
     MoveAffine,
     FoldNormScale,
+    FuseConvolutions,
     FuseSiblings,
     CommonFactors,
     UpgradeOpset,
@@ -98,6 +100,7 @@ __all__ = [
     "FoldPads",
     "FoldShapes",
     "FreezeInitializers",
+    "FuseConvolutions",
     "FuseSiblings",
     "FuseTransposeMatmul",
     "HoistLookups",
