@@ -48,7 +48,8 @@ class FuseConvolutions(Pass):
     Refuses: more multiplications than before, or a number that is not known; an inner result that
     something else uses; weights or biases that are not constant, or a weight that is shared;
     groups; two convolutions neither of which is pointwise, or of which the first leaves places
-    out; a border that the inner bias does not reach; padding that goes by strides; transposed data or several matrices; a weight that overflows.
+    out; a border that the inner bias does not reach; padding that goes by strides; transposed
+    data or several matrices; a weight that overflows.
     """
 
     name: ClassVar[str] = "fuse-convolutions"
