@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 from optc.emit.folder import MANIFEST, file_digest, replacing, write_json, write_manifest
 from optc.emit.report import build_report, node_rows, obstacles, op_counts, precision_counts
 from optc.emitter import Emitter
-from optc.frontend.onnx import load_model
+from optc.groups import prediction_sizes, read_source, run_groups
 from optc.ir import clone
-from optc.ir.bind import bind_inputs
 from optc.ir.text import print_graph
 from optc.launch import Emitted, render_launch
 from optc.launch.needs import used_precisions
@@ -22,11 +21,12 @@ from optc.passes.base import PassContext
 from optc.pipeline import run_pipeline
 from optc.prepare import Prepared, TargetPlan, lowering_steps, planned_step, prepare
 from optc.recipe import resolve_pipeline
-from optc.results import Artifact, CompileResult, Plan
+from optc.results import Artifact, CompileResult, Outlook, Plan, fates
+from optc.rewrite.near_misses import near_misses
 from optc.targets import load_runtime, load_target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from optc.errors import GoalMissed
     from optc.ir import Graph
@@ -102,43 +102,32 @@ def plan(
     loaded = prepared.recipe
     emitter = Emitter(loaded)
     steps: dict[str, tuple[StepRecord, ...]] = {}
-    for group, run in _runs(prepared, lambda: _read(loaded), None, progress):
+    outlooks: dict[str, Outlook] = {}
+    labels: tuple[str, ...] = ()
+    sizes: dict[str, int] = {}
+
+    def source() -> Graph:
+        nonlocal labels
+        graph = read_source(loaded)
+        labels = tuple(node.label for inner in graph.walk() for node in inner.nodes())
+        sizes.update(prediction_sizes(loaded, graph))
+        return graph
+
+    for group, run in run_groups(prepared, source, sizes, None, progress):
         emitter.check_graph(run.graph)
-        steps.update((item.target.id, run.steps) for item in group)
+        misses, became = near_misses(run.steps, run.graph), fates(labels, run.graph)
+        for index, item in enumerate(group):
+            steps[item.target.id] = run.steps_for(index)
+            outlooks[item.target.id] = Outlook(
+                misses, run.seconds[index], became, sizes, run.unknown
+            )
+    order = [item.target.id for item in prepared.plans]
     return Plan(
-        loaded.name, loaded.runtime, {p.target.id: steps[p.target.id] for p in prepared.plans}
+        loaded.name,
+        loaded.runtime,
+        {name: steps[name] for name in order},
+        {name: outlooks[name] for name in order},
     )
-
-
-def _read(recipe: Recipe) -> Graph:
-    graph = load_model(recipe.model_path, sha256=recipe.model.sha256)
-    bind_inputs(graph, {name: spec.dims for name, spec in recipe.inputs.items() if spec.dims})
-    return graph
-
-
-def _runs(
-    prepared: Prepared,
-    source: Callable[[], Graph],
-    dump_dir: Path | None,
-    progress: Progress | None,
-) -> Iterator[tuple[list[TargetPlan], PassRun]]:
-    """Groups of targets that share their passes, with the graph of each group."""
-    left = list(prepared.plans)
-    while left:
-        first = left[0]
-        group = [first, *(other for other in left[1:] if first.shares_with(other))]
-        left = [item for item in left if item not in group]
-        folder = dump_dir / first.target.id if dump_dir and len(prepared.plans) > 1 else dump_dir
-        yield (
-            group,
-            run_pipeline(
-                source,
-                first.steps,
-                first.context,
-                dump_dir=folder,
-                progress=progress,
-            ),
-        )
 
 
 def compile(
@@ -174,7 +163,7 @@ def compile(
     out = Path(output) if output is not None else prepared.recipe.output_path
     job = _Compile(prepared, verify and prepared.recipe.verify.enabled, progress)
     with job.clock("total"), replacing(out) as folder:
-        for group, run in _runs(prepared, job.source, dump_dir, progress):
+        for group, run in run_groups(prepared, job.source, job.sizes, dump_dir, progress):
             job.emit(group, run, folder)
         manifest = job.manifest()
         write_manifest(folder, manifest)
@@ -197,6 +186,7 @@ class _Compile:
         self.warnings: list[str] = []
         self.source_ops: dict[str, int] = {}
         self.files: list[Path] = []
+        self.sizes: dict[str, int] = {}
 
     @contextmanager
     def clock(self, part: str) -> Iterator[None]:
@@ -209,9 +199,10 @@ class _Compile:
 
     def source(self) -> Graph:
         """The source model, read anew, with the recipe's input shapes."""
-        graph = _read(self.recipe)
+        graph = read_source(self.recipe)
         if not self.source_ops:
             self.source_ops = op_counts(graph)
+            self.sizes.update(prediction_sizes(self.recipe, graph))
             self.files = [self.recipe.model_path, *external_files(graph)]
         return graph
 
@@ -227,8 +218,10 @@ class _Compile:
             (place / GRAPH_TEXT).write_text(text, encoding="utf-8")
             self._write_launch(item, run.graph, place, files)
         verification = self._verify(group[0], run.graph, folder) if self.verify else None
-        for item in group:
-            self._write_report(item, run, verification, folder / item.target.id)
+        for index, item in enumerate(group):
+            steps = run.steps_for(index)
+            place, seconds = folder / item.target.id, run.seconds[index]
+            self._write_report(item, run.graph, steps, seconds, verification, place)
 
     def _write_model(self, graph: Graph, item: TargetPlan, place: Path) -> list[Path]:
         versions = self.emitter.versions()
@@ -272,11 +265,17 @@ class _Compile:
             )
 
     def _write_report(
-        self, item: TargetPlan, run: PassRun, verification: Verification | None, place: Path
+        self,
+        item: TargetPlan,
+        graph: Graph,
+        steps: tuple[StepRecord, ...],
+        seconds: float,
+        verification: Verification | None,
+        place: Path,
     ) -> None:
-        rows = node_rows(run.graph, item.target, item.runtime, self.recipe.launch.precision)
-        warnings = _warnings(run.graph, verification, self.recipe.emit.opset)
-        warnings += [*self.emitter.warnings(run.graph), *obstacles(rows, item.runtime)]
+        rows = node_rows(graph, item.target, item.runtime, self.recipe.launch.precision)
+        warnings = _warnings(graph, verification, self.recipe.emit.opset)
+        warnings += [*self.emitter.warnings(graph), *obstacles(rows, item.runtime)]
         if verification is None and self.recipe.accuracy:
             warnings.append("accuracy goals were not measured: verification is switched off")
         notes = verification.notes if verification else ()
@@ -286,8 +285,9 @@ class _Compile:
             target=item.target,
             runtime=item.runtime,
             source_ops=self.source_ops,
-            graph=run.graph,
-            steps=run.steps,
+            graph=graph,
+            steps=steps,
+            outlook=(seconds, self.sizes),
             verification=verification.contract() if verification else {"verified": False},
             warnings=warnings,
             nodes=rows,
@@ -299,7 +299,7 @@ class _Compile:
             place / self.emitter.model_file,
             place / REPORT,
             place / "launch",
-            run.steps,
+            steps,
             verification,
         )
 

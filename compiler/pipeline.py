@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from optc.errors import InternalError, ModelError
 from optc.ir.text import print_graph
 from optc.ir.verify import Verified, Violation, verify
+from optc.passes import LowerOperators
+from optc.rewrite.journal import Journal
 from optc.rewrite.trace import Refusal, StepRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from optc.ir import Graph
     from optc.passes.base import Pass, PassContext
+    from optc.rewrite.journal import Cost
+    from optc.rewrite.trace import Gain
 
 
 class Progress(Protocol):
@@ -49,10 +54,23 @@ class PassRun:
         graph: the graph after the last step.
         steps: one record per step, in order; before them one named ``read`` when the model's
             recorded types were stale.
+        gains: per step and cost function the predicted gain by rule; empty without a function.
+        seconds: per cost function the predicted time of the operations of `graph` that have one.
+        unknown: operations that have none.
     """
 
     graph: Graph
     steps: tuple[StepRecord, ...]
+    gains: tuple[tuple[Mapping[str, Gain], ...], ...] = ()
+    seconds: tuple[float, ...] = ()
+    unknown: int = 0
+
+    def steps_for(self, index: int) -> tuple[StepRecord, ...]:
+        """The records with the gains that the cost function of this index predicts."""
+        if not self.gains:
+            return self.steps
+        pairs = zip(self.steps, self.gains, strict=True)
+        return tuple(replace(step, gains=found[index]) if found else step for step, found in pairs)
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -65,6 +83,7 @@ def run_pipeline(
     steps: Sequence[PlannedStep],
     context: PassContext,
     *,
+    costs: Sequence[Cost] = (),
     dump_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> PassRun:
@@ -74,6 +93,8 @@ def run_pipeline(
         source: makes the graph to work on; called again only to report a pass that breaks it.
         steps: what to run.
         context: what passes may know.
+        costs: functions that predict the time of an operation, one per target: rewrites then have
+            a predicted gain.
         dump_dir: where to write the canonical text after each pass, as ``NN-<pass>.txt``.
         progress: told before each step.
 
@@ -85,15 +106,18 @@ def run_pipeline(
     graph = source()
     known = Verified()
     records = _sound(graph, known)
+    gains: list[tuple[Mapping[str, Gain], ...]] = [()] * len(records)
     last = max((i for i, step in enumerate(steps) if step.run is not None), default=-1)
     for index, step in enumerate(steps):
         if progress is not None:
             progress(step.name, index, len(steps))
         if step.run is None:
             records.append(StepRecord(step.name, skipped=step.skipped))
+            gains.append(())
             continue
-        record = _run_step(graph, step.name, step.run, context)
+        record, saved = _run_step(graph, step.name, step.run, context, costs)
         records.append(record)
+        gains.append(saved)
         problems = verify(graph, known) if record.changed else _unexpected(record)
         if index == last and not problems:
             problems = verify(graph)  # all of it: `known` does not see changes further up
@@ -103,7 +127,16 @@ def run_pipeline(
             _dump(graph, dump_dir, index, step.name)
     if progress is not None:
         progress("passes", len(steps), len(steps))
-    return PassRun(graph, tuple(records))
+    left = _price(graph, costs)
+    totals = tuple(sum(cost[i] or 0.0 for cost in left) for i in range(len(costs)))
+    unknown = sum(None in cost for cost in left)
+    return PassRun(graph, tuple(records), tuple(gains) if costs else (), totals, unknown)
+
+
+def _price(graph: Graph, costs: Sequence[Cost]) -> list[tuple[float | None, ...]]:
+    """Per operation of a graph what each function says of it."""
+    nodes = ((inner, node) for inner in graph.walk() for node in inner.ordered())
+    return [tuple(cost(inner, node) for cost in costs) for inner, node in nodes]
 
 
 def _sound(graph: Graph, known: Verified) -> list[StepRecord]:
@@ -132,13 +165,26 @@ def _sound(graph: Graph, known: Verified) -> list[StepRecord]:
     return [StepRecord("read", True, {}, refusals, size, size)]
 
 
-def _run_step(graph: Graph, name: str, step: Pass, context: PassContext) -> StepRecord:
+def _run_step(
+    graph: Graph, name: str, step: Pass, context: PassContext, costs: Sequence[Cost]
+) -> tuple[StepRecord, tuple[Mapping[str, Gain], ...]]:
+    """Run a pass; what it did, and per cost function what that saves."""
     before = count_nodes(graph)
-    start = time.perf_counter()
-    result = step.apply(graph, context)
-    seconds = time.perf_counter() - start
-    after = count_nodes(graph)
-    return StepRecord(name, result.changed, result.counts, result.refusals, before, after, seconds)
+    journal = Journal(costs)
+    with journal.watching(graph) if costs else nullcontext():
+        start = time.perf_counter()
+        result = step.apply(graph, context)
+        seconds = time.perf_counter() - start
+    record = StepRecord(
+        name,
+        result.changed,
+        result.counts,
+        result.refusals,
+        before,
+        count_nodes(graph),
+        seconds,
+    )
+    return record, tuple(journal.gains(graph)) if costs else ()
 
 
 def count_nodes(graph: Graph) -> int:
@@ -177,3 +223,16 @@ def _rerun(
 def _dump(graph: Graph, folder: Path, index: int, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{index:02d}-{name}.txt").write_text(print_graph(graph), encoding="utf-8")
+
+
+def graph_after(
+    source: Callable[[], Graph], steps: Sequence[PlannedStep], count: int, context: PassContext
+) -> Graph:
+    """The graph as it would be emitted were the first `count` steps the whole pipeline.
+
+    Between steps a graph may hold canonical operations, which no format has: it goes through the
+    closing steps of the pipeline as well, from the last `lower-operators` on.
+    """
+    closing = [i for i, step in enumerate(steps) if step.name == LowerOperators.name]
+    rest = steps[max(count, closing[-1]) :] if closing else ()
+    return _rerun(source, (*steps[:count], *rest), context)

@@ -6,12 +6,70 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from optc.errors import GoalMissed
+    from optc.ir import Graph
+    from optc.rewrite.near_misses import NearMiss
     from optc.rewrite.trace import StepRecord
     from optc.verdict import Verification
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of operations of the source model: an operation of the result.
+
+    Attributes:
+        node: its label.
+        op: its operator.
+        passes: the passes that made it from them, first one first; empty where it is as it was.
+    """
+
+    node: str
+    op: str
+    passes: tuple[str, ...]
+
+
+def fates(source: Iterable[str], result: Graph) -> dict[str, tuple[Fate, ...]]:
+    """What the operations of the source model with these names have become."""
+    found: dict[str, list[Fate]] = {name: [] for name in source}
+    for graph in result.walk():
+        for node in graph.ordered():
+            origin = node.origin
+            passes = () if origin is None else tuple(reversed(origin.passes()))
+            for name in (node.label,) if origin is None else origin.sources():
+                if name in found:
+                    found[name].append(Fate(node.label, node.qualified_op, passes))
+    return {name: tuple(items) for name, items in found.items()}
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a compile would come to for one target.
+
+    Attributes:
+        near_misses: ideas that were missed, and why.
+        seconds: predicted time of the result on one core, as far as shapes are known.
+        fates: by operation of the source model, what is made from it; empty where nothing is.
+        sizes: sizes that were assumed for that, by symbol.
+        unknown: operations of the result whose time is not predicted.
+    """
+
+    near_misses: tuple[NearMiss, ...]
+    seconds: float
+    fates: Mapping[str, tuple[Fate, ...]]
+    sizes: Mapping[str, int]
+    unknown: int = 0
+
+    def to_dict(self) -> dict[str, object]:
+        """As data, the time in microseconds."""
+        return {
+            "microseconds": round(self.seconds * 1e6, 3),
+            "sizes": dict(self.sizes),
+            "unknown": self.unknown,
+            "near_misses": [item.to_dict() for item in self.near_misses],
+        }
 
 
 @dataclass(frozen=True)
@@ -22,11 +80,13 @@ class Plan:
         name: name of the recipe.
         runtime: what will execute the model.
         targets: step records by target.
+        outlooks: what it comes to, by target.
     """
 
     name: str
     runtime: str
     targets: Mapping[str, tuple[StepRecord, ...]]
+    outlooks: Mapping[str, Outlook] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """The plan as data."""
@@ -36,6 +96,7 @@ class Plan:
             "targets": {
                 name: [step.to_dict() for step in steps] for name, steps in self.targets.items()
             },
+            "outlooks": {name: item.to_dict() for name, item in self.outlooks.items()},
         }
 
 

@@ -33,7 +33,8 @@ from optc.numerics.metrics import find_metric
 from optc.numerics.noise import measure_noise
 from optc.numerics.roundings import derive_tolerances
 from optc.numerics.traffic import precision
-from optc.passes.lower_operators import LowerOperators
+from optc.passes import LowerOperators
+from optc.pipeline import graph_after
 from optc.targets import host_capabilities
 from optc.verdict import GoalResult, Verification
 
@@ -260,25 +261,24 @@ class _Check:
         Assumes that a difference stays once it is there, as bisecting does.
         """
         low, high = 0, len(steps)  # the first `low` steps are good, the first `high` are not
-        if not self._good(steps[:0], context):
+        if not self._good(steps, 0, context):
+            if self._good((), 0, context):
+                return f"pass {LowerOperators.name}, before any other"
             if any(spec.dims for spec in self.recipe.inputs.values()):
                 return "the shapes that the recipe fixes under `inputs:`, before any pass"
             return "the emitter, before any pass"
         while high - low > 1:
             middle = (low + high) // 2
             self._tell("bisect", len(steps) - (high - low), len(steps))
-            if self._good(steps[:middle], context):
+            if self._good(steps, middle, context):
                 low = middle
             else:
                 high = middle
         return f"pass {steps[high - 1].name} (step {high} of {len(steps)})"
 
-    def _good(self, steps: Sequence[PlannedStep], context: PassContext) -> bool:
-        graph = self.source()
-        for step in steps:
-            if step.run is not None:
-                step.run.apply(graph, context)
-        LowerOperators().apply(graph, context)  # canonical operations cannot be emitted
+    def _good(self, steps: Sequence[PlannedStep], count: int, context: PassContext) -> bool:
+        """Whether what would be emitted after so many steps computes what the source does."""
+        graph = graph_after(self.source, steps, count, context)
         with _temporary() as folder:
             try:
                 model, *_ = self.emitter.save(graph, folder)

@@ -35,6 +35,7 @@ from optc.passes.raise_group_norms import RaiseGroupNorms
 from optc.passes.raise_matmul import RaiseMatmul
 from optc.passes.raise_norms import RaiseNorms
 from optc.passes.raise_pools import RaisePools
+from optc.passes.raise_rotary import RaiseRotary
 from optc.passes.raise_shuffles import RaiseShuffles
 from optc.passes.raise_softmax import RaiseSoftmax
 from optc.passes.raise_split import RaiseSplit
@@ -70,6 +71,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaiseNorms,
     RaiseGroupNorms,
     RaiseSoftmax,
+    RaiseRotary,
     RaiseAttention,
     RaiseGather,
     RaiseMatmul,
@@ -125,6 +127,7 @@ __all__ = [
     "RaiseMatmul",
     "RaiseNorms",
     "RaisePools",
+    "RaiseRotary",
     "RaiseShuffles",
     "RaiseSoftmax",
     "RaiseSplit",

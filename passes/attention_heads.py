@@ -239,6 +239,21 @@ def ungrouped(graph: Graph, rows: Rows) -> Rows | None:
     return None
 
 
+def regrouped(graph: Graph, query: Rows, kept: Dim) -> Rows | None:
+    """Queries before a reshape made those of one group the rows of one head.
+
+    That is the form of grouped queries for one position: (B, Hk·n, 1, D) as (B, Hk, n, D).
+    """
+    node = query.value.node
+    source = graph.operand(node, 0) if node.is_op("Reshape") and query.perm is None else None
+    shape = None if source is None else shape_of(graph, source)
+    if source is None or shape is None or len(shape) != RANK or shape[2] != 1:
+        return None
+    batch, heads, rows, size = query.shape
+    fits = equal_shapes(shape, (batch, dims.mul(heads, rows), 1, size))
+    return Rows(source, None, shape, query.scale) if fits and dims.equal(heads, kept) else None
+
+
 def same_rows(first: Shape, second: Shape) -> bool:
     """Whether the last two dimensions are equal."""
     return equal_shapes(first[-2:], second[-2:])
@@ -272,18 +287,25 @@ def _repeated(graph: Graph, view: Value) -> Value | None:
 
 
 def head_split(graph: Graph, value: Value) -> tuple[Value, int] | None:
-    """X and H where a value is x (B, S, H·D), split into heads and transposed to (B, H, S, D)."""
-    if not value.node.is_op("Transpose") or perm_of(graph, value.node) != (0, 2, 1, 3):
-        return None
-    split = graph.operand(value.node, 0)
-    if split is None or not split.node.is_op("Reshape"):
+    """Find x and H in x (B, S, H·D), split into heads and transposed to (B, H, S, D).
+
+    With one head or one position, a Transpose would move nothing, and there need not be any.
+    """
+    split = value
+    if value.node.is_op("Transpose") and perm_of(graph, value.node) == (0, 2, 1, 3):
+        above = graph.operand(value.node, 0)
+        assert above is not None
+        split = above
+    if not split.node.is_op("Reshape", "Unsqueeze"):
         return None
     source = graph.operand(split.node, 0)
     assert source is not None
-    before, after = shape_of(graph, source), shape_of(graph, split)
+    before, after = shape_of(graph, source), shape_of(graph, value)
     if before is None or after is None or len(before) != 3 or len(after) != RANK:
         return None
-    heads, size = after[2], after[3]
-    if not isinstance(heads, int) or not equal_shapes(before[:2], after[:2]):
+    if split is value and before[1] != 1 and after[1] != 1:
+        return None
+    heads, size = after[1], after[3]
+    if not isinstance(heads, int) or not equal_shapes(before[:2], (after[0], after[2])):
         return None
     return (source, heads) if dims.equal(before[2], dims.mul(heads, size)) else None

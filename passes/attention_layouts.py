@@ -36,7 +36,7 @@ def absorb_past(graph: Graph, node: Node, trace: Trace) -> Node:
     operands = graph.operands(node)
     if len(operands) > 4 or len(node.outputs) > 1:
         return node
-    keys, values = (_join(graph, value) for value in operands[1:3])
+    keys, values = _join(graph, operands[1]), _join(graph, operands[2])
     if keys is None or values is None:
         return node
     if reason := _past_obstacle(graph, node, keys, values):
@@ -148,13 +148,12 @@ def absorb_heads(graph: Graph, node: Node, trace: Trace) -> Node:
     shape = shape_of(graph, node.output)
     if shape is None or len(shape) != RANK or node.get("q_num_heads"):
         return node
-    splits = [_split(graph, value) for value in operands[:3]]
+    query, key, value = (_split(graph, operand) for operand in operands[:3])
     merge = _merge(graph, node)
-    if merge is None or splits[0] is None or splits[1] is None or splits[2] is None:
-        reason = _heads_obstacle(graph, node, splits, merge)
+    if merge is None or query is None or key is None or value is None:
+        reason = _heads_obstacle(graph, node, [query, key, value])
         trace.missed("attention-3d", node, 1, reason)
         return node
-    query, key, value = splits[0], splits[1], splits[2]
     build = Builder(graph, trace.pass_name, (node, merge.last))
     made = build.node(
         node.op_type,
@@ -209,15 +208,17 @@ def _merge(graph: Graph, node: Node) -> _Merge | None:
         if use is None:
             return None
         below = use.node
-    elif shape[2] != 1:
+    elif 1 not in shape[1:3]:
         return None
-    if not below.is_op("Reshape") or use.key != 0:
+    if not below.is_op("Reshape", "Squeeze") or use.key != 0:
         return None
     joined = (shape[0], shape[2], dims.mul(shape[1], shape[3]))
     target = graph.operand(below, 1)
     if equal_shapes(shape_of(graph, below.output), joined):
         return _Merge(below, None)
-    return _Merge(below, target) if target and _same_target(graph, below, target) else None
+    if target is None or not below.is_op("Reshape") or not _same_target(graph, below, target):
+        return None
+    return _Merge(below, target)
 
 
 def _same_target(graph: Graph, node: Node, target: Value) -> bool:
@@ -229,12 +230,9 @@ def _same_target(graph: Graph, node: Node, target: Value) -> bool:
     return 0 not in sizes and not ops.attribute(graph, node, "allowzero")
 
 
-def _heads_obstacle(
-    graph: Graph, node: Node, splits: list[_Split | None], merge: _Merge | None
-) -> str:
+def _heads_obstacle(graph: Graph, node: Node, splits: list[_Split | None]) -> str:
     for value, split in zip(graph.operands(node), splits, strict=False):
         if split is None:
             name = "an operand" if value is None else value.name
             return f"heads of {name} are not split by Reshape and Transpose"
-    assert merge is None
     return "heads of the result are not joined by Transpose and Reshape"

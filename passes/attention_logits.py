@@ -5,18 +5,19 @@
 Going up from the Softmax through multiplications and divisions by a number, sums and differences,
 a tanh, `Where` with a constant, casts, and reshapes of leading dimensions, to the MatMul or Einsum
 that multiplies. Terms that come off on the way are masks: numbers that are added, or conditions
-that say what is hidden.
+that say what is hidden. What Keras writes is a `Where` too: logits · seen + fill · (1 - seen).
 Source: ONNX operators Attention-24, MatMul-13, Einsum-12, Where-16.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from optc.ir import DType, Kind, TensorType, ops
+from optc.ir import DType, TensorType, ops
 from optc.ir.shape_site import constant_tensor, shape_of
 from optc.passes.attention_views import keeps_rows, same_shape
 
@@ -117,7 +118,7 @@ def find_logits(graph: Graph, softmax: Node) -> Logits | str | None:
     """
     value = graph.operand(softmax, 0)
     assert value is not None
-    if _spine(graph, value, _DEPTH) is None:
+    if _spine(graph, value) is None:
         return None
     shape = shape_of(graph, value)
     if shape is None:
@@ -125,16 +126,16 @@ def find_logits(graph: Graph, softmax: Node) -> Logits | str | None:
     return _Climb(graph, softmax, shape).run(value)
 
 
-def _spine(graph: Graph, value: Value, depth: int) -> int | None:
-    """Number of operations from a product of two activations down to a value."""
-    node = value.node
-    if node.kind is not Kind.OP or depth == 0:
-        return None
-    if is_product(graph, node):
-        return 0
-    steps = [_spine(graph, above, depth - 1) for above in _above(graph, node)]
-    found = [step for step in steps if step is not None]
-    return min(found) + 1 if found else None
+def _spine(graph: Graph, value: Value) -> int | None:
+    """Number of operations from the nearest product of two activations down to a value."""
+    level, seen = [value], {value}
+    for depth in range(_DEPTH):
+        if any(is_product(graph, item.node) for item in level):
+            return depth
+        above = [found for item in level for found in _above(graph, item.node)]
+        level = [item for item in dict.fromkeys(above) if item not in seen]
+        seen.update(level)
+    return None
 
 
 def _above(graph: Graph, node: Node) -> list[Value]:
@@ -147,6 +148,44 @@ def _above(graph: Graph, node: Node) -> list[Value]:
     if node.is_op("Div", "Tanh", "Cast", "Identity", "Reshape", "Dropout"):
         return operands[:1]
     return []
+
+
+def _selected(graph: Graph, node: Node) -> tuple[Value, Value, float] | None:
+    """Condition, logits and fill where a sum is logits · seen + fill · (not seen)."""
+    for kept, filled in permutations(graph.operands(node), 2):
+        if kept is None or filled is None or not node.is_op("Add"):
+            continue
+        hidden, fill = factor_of(graph, filled.node) or (None, 0.0)
+        if hidden is None or not hidden.node.is_op("Cast") or not kept.node.is_op("Mul"):
+            continue
+        negated = graph.operand(hidden.node, 0)
+        seen = graph.operand(negated.node, 0) if negated and negated.node.is_op("Not") else None
+        for logits, mask in permutations(graph.operands(kept.node), 2):
+            if seen is None or mask is None or logits is None or not mask.node.is_op("Cast"):
+                continue
+            if graph.operand(mask.node, 0) is seen:
+                return seen, logits, fill
+    return None
+
+
+def _selected_by_constants(graph: Graph, node: Node) -> tuple[Value, Value] | None:
+    """Logits and addend where a sum is logits · seen + addend, both factors constant.
+
+    The addend is so large where `seen` is zero that logits added to it would be lost.
+    """
+    for kept, addend in permutations(graph.operands(node), 2):
+        tensor = None if addend is None else constant_tensor(addend)
+        if kept is None or addend is None or tensor is None or not kept.node.is_op("Mul"):
+            continue
+        for logits, seen in permutations(graph.operands(kept.node), 2):
+            factor = None if seen is None else constant_tensor(seen)
+            if factor is None or logits is None or factor.shape != tensor.shape:
+                continue
+            ones, numbers = factor.numpy(), tensor.numpy()
+            hidden = ones == 0
+            fits = ((ones == 1) | hidden).all() and (numbers[hidden] < -_ABSORBING).all()
+            return (logits, addend) if fits and node.is_op("Add") else None
+    return None
 
 
 class _Climb:
@@ -217,10 +256,17 @@ class _Climb:
         return above
 
     def _sum(self, node: Node) -> Value | str:
+        selected = _selected(self.graph, node)
+        if selected is not None:
+            return self._filled(node, *selected)
+        constant = _selected_by_constants(self.graph, node)
+        if constant is not None and same_shape(self.graph, constant[0], node.output):
+            mask = Mask(constant[1], self.factor, None, False, self.view)
+            return self._mask(node, mask) or constant[0]
         first, second = self.graph.operand(node, 0), self.graph.operand(node, 1)
         assert first is not None
         assert second is not None
-        ways = [_spine(self.graph, value, _DEPTH) for value in (first, second)]
+        ways = [_spine(self.graph, value) for value in (first, second)]
         if ways[0] is None or (ways[1] is not None and ways[1] < ways[0]):
             first, second = second, first
             if node.op_type == "Sub":
@@ -239,6 +285,11 @@ class _Climb:
         kept, fill = (no, number(yes)) if hides else (yes, number(no))
         if fill is None:
             return f"{node.label} puts in what is not a number"
+        return self._filled(node, condition, kept, fill, hides=hides)
+
+    def _filled(
+        self, node: Node, condition: Value, kept: Value, fill: float, *, hides: bool = False
+    ) -> Value | str:
         if not same_shape(self.graph, kept, node.output):
             return f"{condition.name}, the condition of {node.label}, may enlarge the logits"
         fill *= self.factor

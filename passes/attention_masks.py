@@ -64,7 +64,7 @@ def place(graph: Graph, mask: Mask, shape: Shape) -> Placed | str:
     padded = (*(1,) * (len(mask.view) - len(own)), *own)
     lead, view = padded[:-2], mask.view[:-2]
     if all(dim == 1 for dim in lead):
-        return _checked(mask, None, own[-2:])
+        return Placed(mask) if len(own) <= len(shape) else _checked(mask, None, own[-2:])
     cut = _cut(view, shape[0], shape[1])
     if cut is None:
         return f"leading dimensions of {mask.value.name} are not those of queries and keys"
@@ -115,7 +115,10 @@ def build_mask(
     total: Value | None = None
     for item in reversed(placed):
         value = _shaped(build, _numbers(build, item.mask, dtype), item, dtype)
-        total = value if total is None else build.Add(total, value)
+        if total is not None:
+            own = shape_of(build.graph, total), shape_of(build.graph, value)
+            value = _typed(build, build.Add(total, value), dtype, dims.broadcast_shapes(*own))
+        total = value
     assert total is not None
     return _whole(build, total, rows, shape)
 
@@ -131,30 +134,40 @@ def _numbers(build: Builder, mask: Mask, dtype: DType) -> Value:
 
 
 def _shaped(build: Builder, value: Value, placed: Placed, dtype: DType) -> Value:
-    if value.type is None and isinstance(placed.mask.value.type, TensorType):
-        build.graph.set_type(value, TensorType(dtype, placed.mask.value.type.shape))
+    """A mask that broadcasts to (batch, heads, queries, keys)."""
+    _typed(build, value, dtype, shape_of(build.graph, placed.mask.value))
     if placed.repeat is not None:
-        numbers = [dim for dim in placed.repeat if isinstance(dim, int)]  # all: see _checked
+        numbers = [dim for dim in placed.repeat if isinstance(dim, int)]
         sizes = build.constant(numbers, dtype=DType.I64, name=f"{value.name}_sizes")
-        value = build.Expand(value, sizes)
+        value = _typed(build, build.Expand(value, sizes), dtype, placed.repeat)
     return value if placed.shape is None else reshaped(build, value, placed.shape)
 
 
 def _whole(build: Builder, mask: Value, rows: tuple[Value, Value], shape: Shape) -> Value:
     """A mask with all queries and keys in its last two dimensions."""
     own = shape_of(build.graph, mask) or ()
-    padded = (*(1,) * (2 - len(own)), *own)[-2:] if own else (1, 1)
+    padded = (*(1,) * (2 - len(own)), *own)[-2:]
     missing = [not dims.spans(dim, size) for dim, size in zip(padded, shape[-2:], strict=True)]
-    if not any(missing):
+    if not any(missing) and len(own) > 1:
         return mask
     sizes = [
         _size(build, rows[i], shape[2 + i]) if missing[i] else _int(build, mask, 1)
         for i in range(2)
     ]
-    if all(size.constant is not None for size in sizes):
-        numbers = [int(size.constant.numpy().reshape(-1)[0]) for size in sizes if size.constant]
-        return build.Expand(mask, build.constant(numbers, dtype=DType.I64, name="mask_shape"))
-    return build.Expand(mask, build.Concat(*sizes, axis=0))
+    numbers = [int(size.constant.numpy().reshape(-1)[0]) for size in sizes if size.constant]
+    if len(numbers) == len(sizes):
+        target = build.constant(numbers, dtype=DType.I64, name=f"{mask.name}_shape")
+    else:
+        target = build.Concat(*sizes, axis=0)
+    assert isinstance(mask.type, TensorType)
+    whole = (*own[:-2], *shape[-2:])
+    return _typed(build, build.Expand(mask, target), mask.type.dtype, whole)
+
+
+def _typed(build: Builder, value: Value, dtype: DType, shape: Shape | None) -> Value:
+    if value.type is None:
+        build.graph.set_type(value, TensorType(dtype, shape))
+    return value
 
 
 def _size(build: Builder, rows: Value, dim: Dim) -> Value:

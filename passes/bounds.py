@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _DEPTH: Final = 40
 _ACTIVATION: Final = 1e9
+_LONGEST: Final = 2.0**48
+"""No Range has so many elements that it gets beyond this."""
 
 
 class Bounds(NamedTuple):
@@ -95,10 +97,10 @@ class _Search:
         return found
 
     def _range(self, node: Node, first: bool, depth: int) -> Bounds:
-        start, _, step = self._operands(node, False, depth)
+        start, limit, step = self._operands(node, False, depth)
         if first:
             return start
-        return Bounds(start.low, math.inf) if step.low > 0 else _ANY
+        return Bounds(start.low, min(limit.high, _LONGEST)) if step.low > 0 else _ANY
 
     def _moved(self, node: Node, first: bool, depth: int) -> Bounds:
         keep = first and self._keeps_first(node)
@@ -216,6 +218,9 @@ _ARITHMETIC: Final[Mapping[str, Callable[..., Bounds]]] = {
     "Not": lambda a: Bounds(1 - a.high, 1 - a.low),
     "And": lambda a, b: Bounds(min(a.low, b.low), min(a.high, b.high)),
     "Or": lambda a, b: Bounds(max(a.low, b.low), max(a.high, b.high)),
+    "Equal": lambda a, b: _truth(
+        a.low == a.high == b.low == b.high, a.high < b.low or b.high < a.low
+    ),
     "Less": lambda a, b: _truth(a.high < b.low, a.low >= b.high),
     "LessOrEqual": lambda a, b: _truth(a.high <= b.low, a.low > b.high),
     "Greater": lambda a, b: _truth(a.low > b.high, a.high <= b.low),

@@ -72,6 +72,8 @@ class BatchnormAfter(Rule):
     that something else uses, and a weight that is not constant or is shared.
     """
 
+    family = "batchnorm"
+
     def __init__(self, form: _Form) -> None:
         self.form = form
         super().__init__()
@@ -113,6 +115,8 @@ class BatchnormBefore(Rule):
     Refuses: what `_norm_error` and `optc.passes.weights.check_before` refuse, among that a
     normalized value that something else uses, and a shift in front of a Conv that pads.
     """
+
+    family = "batchnorm"
 
     def __init__(self, form: _Form) -> None:
         self.form = form

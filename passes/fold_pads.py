@@ -43,6 +43,8 @@ _LOOKED_THROUGH: Final = 8
 class _Folded(Rule):
     """What the rules share: a Pad, which nothing else uses, and the pads of what follows."""
 
+    family = "pad"
+
     user = ""
 
     def padding(self, match: Match) -> Padding | str:
@@ -210,6 +212,8 @@ class PadPad(Rule):
     Refuses: other modes or values; a cut; unknown pads; a first result that is used elsewhere.
     """
 
+    family = "pad"
+
     def pattern(
         self,
         op: Any,
@@ -257,6 +261,8 @@ class PadView(Rule):
 
     Refuses: other axes; padding along them; unknown axes or pads; results that are used elsewhere.
     """
+
+    family = "pad"
 
     def pattern(
         self,

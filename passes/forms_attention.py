@@ -7,7 +7,7 @@ of a group become rows of one product, or a dimension that the product broadcast
 becomes numbers to add, the least finite one where it hides: next to it every logit is lost in
 rounding, so the result is that of minus infinity, but for rows without any key, which are made zero
 behind the product where they can be.
-Source: ONNX operator Attention-24.
+Source: ONNX operator Attention-24; contrib operator MultiHeadAttention of ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import ml_dtypes
 from optc.ir import DType, TensorType, ops
 from optc.ir.shape_site import shape_of
 from optc.passes.attention_masks import may_hide_row
-from optc.passes.forms import PRIMITIVES, Form
+from optc.passes.forms import MICROSOFT, PRIMITIVES, Form
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -258,5 +258,43 @@ def _known(dim: Dim) -> int:
     return dim if isinstance(dim, int) else -1
 
 
-FORMS: Final = (Form("Attention", PRIMITIVES, _primitives, _obstacle),)
+# ---- ONNX Runtime ------------------------------------------------------------------------------
+
+
+def _multi_head_obstacle(graph: Graph, node: Node) -> str | None:
+    given = _operands(graph, node)
+    heads, mask = node.get("q_num_heads"), given["mask"]
+    if not heads or heads != node.get("kv_num_heads"):
+        return "the kernel takes queries, keys and values of the same heads, not split"
+    for name in ("softcap", "is_causal", "softmax_precision"):
+        if node.get(name):
+            return f"the kernel has no {name}"
+    if given["lengths"] is not None or (len(node.outputs) > 3 and node.outputs[3] is not None):
+        return "the kernel has no lengths of keys and gives no logits"
+    if _dtype(_required(given["query"])) is not DType.F32:
+        return "the kernel is for f32"
+    if mask is None:
+        return None
+    if _dtype(mask) is DType.BOOL or len(shape_of(graph, mask) or ()) != _RANK:
+        return f"the mask {mask.name} is not of numbers with four dimensions"
+    return f"{mask.name} may hide a whole row" if may_hide_row(graph, mask) else None
+
+
+def _multi_head(build: Builder, node: Node) -> Sequence[Value | None]:
+    given = _operands(build.graph, node)
+    names = ("mask", "past_key", "past_value")
+    made = build.node(
+        "MultiHeadAttention",
+        [given["query"], given["key"], given["value"], None, None, *(given[n] for n in names)],
+        attributes={"num_heads": node.get("q_num_heads"), "scale": node.get("scale")},
+        outputs=len(node.outputs),
+        domain=ops.MICROSOFT,
+    )
+    return made.outputs
+
+
+FORMS: Final = (
+    Form("Attention", PRIMITIVES, _primitives, _obstacle),
+    Form("Attention", MICROSOFT, _multi_head, _multi_head_obstacle),
+)
 """Forms by operator, besides the operator itself."""

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from optc.errors import InternalError
 from optc.ir import ops
-from optc.passes import forms_activations, forms_attention, forms_norms
+from optc.passes import forms_activations, forms_attention, forms_norms, forms_rotary
 from optc.passes.base import Pass, PassOptions, PassResult
 from optc.passes.forms import (
     CANONICAL,
@@ -38,7 +38,12 @@ if TYPE_CHECKING:
 
 _TABLE: Final = {
     (form.op, form.name): form
-    for form in (*forms_activations.FORMS, *forms_norms.FORMS, *forms_attention.FORMS)
+    for form in (
+        *forms_activations.FORMS,
+        *forms_norms.FORMS,
+        *forms_attention.FORMS,
+        *forms_rotary.FORMS,
+    )
 }
 
 

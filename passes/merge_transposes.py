@@ -40,6 +40,8 @@ class TransposeTranspose(Rule):
     unless the two undo each other (one transpose would stay and another be added).
     """
 
+    family = "transposes"
+
     def pattern(self, op: Any, x: Pattern) -> Pattern:
         """Transpose(Transpose(x))."""
         root: Pattern = op.Transpose(op.Transpose(x, name="first"), name="second")
@@ -80,6 +82,8 @@ class TransposeReshape(Rule):
     that is not constant; a 0 in the shape (copy the dimension) where that dimension is not known,
     or is 0, which can only be written as a copy.
     """
+
+    family = "transposes"
 
     def pattern(self, op: Any, x: Pattern, shape: Pattern) -> Pattern:
         """Reshape(Transpose(x), shape)."""
@@ -130,6 +134,8 @@ class TransposeSqueeze(Rule):
     Refuses: axes that are not constant or left out; other dimensions change their order.
     """
 
+    family = "transposes"
+
     def pattern(self, op: Any, x: Pattern, axes: Pattern) -> Pattern:
         """Squeeze(Transpose(x), axes)."""
         root: Pattern = op.Squeeze(op.Transpose(x), optional(axes))
@@ -163,6 +169,8 @@ class UnsqueezeTranspose(Rule):
 
     Refuses: axes that are not constant; other dimensions change their order.
     """
+
+    family = "transposes"
 
     def pattern(self, op: Any, x: Pattern, axes: Pattern) -> Pattern:
         """Transpose(Unsqueeze(x, axes))."""
@@ -256,6 +264,8 @@ class ReshapeTransposeReshape(Rule):
     Refuses: unknown shapes; a reshape that does more than to join neighbouring axes of x, or to
     part them again; a result of the first two that is used elsewhere.
     """
+
+    family = "transposes"
 
     def pattern(self, op: Any, x: Pattern, joined: Pattern, parted: Pattern) -> Pattern:
         """Reshape(Transpose(Reshape(x, joined)), parted)."""

@@ -21,6 +21,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from pydantic import Field
+
 from optc.ir import DType, Kind, TensorType, dims, ops
 from optc.ir.shape_site import shape_of
 from optc.passes.attention_heads import (
@@ -29,16 +31,17 @@ from optc.passes.attention_heads import (
     Rows,
     keys,
     product_of,
+    regrouped,
     rows_of,
     split_lead,
     ungrouped,
 )
 from optc.passes.attention_layouts import absorb_heads, absorb_past
-from optc.passes.attention_logits import PRODUCTS, Logits, find_logits, is_product, number
+from optc.passes.attention_logits import PRODUCTS, Logits, Mask, find_logits, is_product, number
 from optc.passes.attention_masks import Placed, build_mask, masks_may_hide, place
 from optc.passes.attention_views import equal_shapes, reshaped, row_views, transposed, writable
-from optc.passes.base import Pass, PassResult
-from optc.rewrite.driver import Builder, replace_node
+from optc.passes.base import Pass, PassOptions, PassResult
+from optc.rewrite.driver import Builder, remove_unused, replace_node
 from optc.rewrite.trace import Trace
 
 if TYPE_CHECKING:
@@ -46,6 +49,20 @@ if TYPE_CHECKING:
     from optc.passes.base import PassContext
 
 _RULE: Final = "attention"
+_BETWEEN: Final = (
+    *("Where", "Cast", "Identity", "Dropout", "Mul"),
+    *("Reshape", "Transpose", "Unsqueeze", "Squeeze"),
+)
+"""Operators through which probabilities may go on their way to the values."""
+
+
+class RaiseAttentionOptions(PassOptions):
+    """Options of `raise-attention`."""
+
+    zero_rows: bool = Field(
+        default=False,
+        description="let a row of which a mask hides all be zero, where it is NaN in the source",
+    )
 
 
 class RaiseAttention(Pass):
@@ -58,14 +75,16 @@ class RaiseAttention(Pass):
     """
 
     name: ClassVar[str] = "raise-attention"
+    Options = RaiseAttentionOptions
 
     def apply(self, graph: Graph, context: PassContext) -> PassResult:
         """Raise in the graph and all its subgraphs."""
+        assert isinstance(self.options, RaiseAttentionOptions)
         trace = Trace(self.name)
         for nested in tuple(graph.walk()):
             for node in nested.ordered():
                 if node.is_op("Softmax") and node in nested:
-                    _raise(nested, node, trace)
+                    _raise(nested, node, trace, zero_rows=self.options.zero_rows)
             for node in nested.ordered():
                 if node.is_op("Attention"):
                     absorb_heads(nested, absorb_past(nested, node, trace), trace)
@@ -114,14 +133,21 @@ class _Plan:
         """Batch, heads, queries, keys."""
         return (*self.query.shape[:3], self.key.shape[2])
 
+    @property
+    def result(self) -> Shape:
+        """Batch, heads, queries, size of the values."""
+        return (*self.query.shape[:3], self.value.shape[3])
 
-def _raise(graph: Graph, softmax: Node, trace: Trace) -> None:
+
+def _raise(graph: Graph, softmax: Node, trace: Trace, *, zero_rows: bool) -> None:
     if not _meets_product(graph, softmax.output, 0):
         return
     logits = find_logits(graph, softmax)
     if logits is None:
         return
     plan = logits if isinstance(logits, str) else _plan(graph, softmax, logits)
+    if isinstance(plan, _Plan) and not zero_rows:
+        plan = _hidden_row(graph, plan) or plan
     if isinstance(plan, str):
         trace.refused(_RULE, softmax, plan)
         return
@@ -130,6 +156,9 @@ def _raise(graph: Graph, softmax: Node, trace: Trace) -> None:
     result = _write(build, plan)
     trace.applied(_RULE, softmax)
     replace_node(graph, plan.below.product, [result], build.made)
+    # Reshapes that restored the rank have lost their uses to the Attention itself.
+    for use in tuple(graph.uses(result)):
+        remove_unused(graph, [use.node])
 
 
 # ---- below the Softmax -------------------------------------------------------------------------
@@ -141,7 +170,7 @@ def _meets_product(graph: Graph, value: Value, depth: int) -> bool:
         node = use.node
         if node.is_op(*PRODUCTS) and (use.key == 0 or node.op_type == "Einsum"):
             return True
-        passes = node.is_op("Where", "Cast", "Identity", "Dropout", "Reshape", "Mul")
+        passes = node.is_op(*_BETWEEN)
         if passes and depth < 6 and _meets_product(graph, node.output, depth + 1):
             return True
     return False
@@ -232,12 +261,20 @@ def _arrange(
         keys(graph, first.right, sides[0]),
         rows_of(graph, second.right, sides[1], scaled=True),
     )
-    few_keys, few_values = ungrouped(graph, key), ungrouped(graph, value)
-    if few_keys is not None and few_values is not None and _heads_agree(few_keys, few_values):
-        key, value = few_keys, few_values
+    fewer = ungrouped(graph, key), ungrouped(graph, value)
+    if fewer[0] is not None and fewer[1] is not None and _heads_agree(fewer[0], fewer[1]):
+        key, value = fewer[0], fewer[1]
     if not _heads_agree(key, value):
         return f"{key.value.name} and {value.value.name} have different heads"
+    if all(_same_for_rows(graph, mask) for mask in logits.masks):
+        query = regrouped(graph, query, key.shape[1]) or query
     return _checked(graph, logits, below, second, (query, key, value))
+
+
+def _same_for_rows(graph: Graph, mask: Mask) -> bool:
+    """Whether a mask is the same for all heads and queries."""
+    shape = shape_of(graph, mask.value)
+    return shape is not None and all(dim == 1 for dim in shape[-3:-1]) and len(shape) <= RANK
 
 
 def _lead_of(own: Shape, lead: Shape, heads: Shape) -> Shape | None:
@@ -276,21 +313,29 @@ def _checked(
         if isinstance(found, str):
             return found
         masks.append(found)
-    hiding = masks_may_hide(graph, logits.masks, types[0])
-    if hiding is not None and not below.guarded:
-        return (
-            f"without a guard, a row that {hiding.value.name} hides wholly is NaN, "
-            "and zero in Attention"
-        )
     plan = _Plan(logits, below, output, query, key, value, tuple(masks))
+    for dim in (query.shape[1], query.shape[3], key.shape[1], value.shape[3]):
+        if not isinstance(dim, int):
+            return f"heads of {query.value.name} or their size are not known"
     return _result_obstacle(graph, plan) or plan
+
+
+def _hidden_row(graph: Graph, plan: _Plan) -> str | None:
+    """Why Attention would give zero where the source gives NaN."""
+    hiding = masks_may_hide(graph, plan.logits.masks, _dtype(plan.query.value))
+    if hiding is None or plan.below.guarded:
+        return None
+    return (
+        f"without a guard, a row that {hiding.value.name} hides wholly is NaN, "
+        "and zero in Attention"
+    )
 
 
 def _result_obstacle(graph: Graph, plan: _Plan) -> str | None:
     shape = shape_of(graph, plan.below.product.output)
     if shape is None:
         return f"rank of {plan.below.product.label} is not known"
-    if len(shape) == RANK or writable(shape):
+    if equal_shapes(shape, plan.result) or plan.output.perm is not None or writable(shape):
         return None
     same = equal_shapes(shape, plan.output.left.shape[:-1] + plan.query.shape[3:])
     query = shape_of(graph, plan.query.value)
@@ -318,8 +363,7 @@ def _write(build: Builder, plan: _Plan) -> Value:
         softcap=plan.logits.softcap or None,
         softmax_precision=None if wide is None else wide.onnx,
     )
-    shape = (*plan.query.shape[:3], plan.value.shape[3])
-    build.graph.set_type(made, TensorType(dtype, shape))
+    build.graph.set_type(made, TensorType(dtype, plan.result))
     if plan.output.perm is not None:
         return transposed(build, made, plan.output.perm)
     return _folded(build, plan, made)
@@ -331,7 +375,7 @@ def _folded(build: Builder, plan: _Plan, made: Value) -> Value:
     old = plan.below.product.output
     shape = shape_of(graph, old)
     assert shape is not None
-    if len(shape) == RANK:
+    if equal_shapes(shape, plan.result):
         return made
     for use in tuple(graph.uses(old)):
         if use.node.is_op("Reshape") and equal_shapes(

@@ -42,6 +42,8 @@ class OneHotEqual(Rule):
     one element in a row; no Clip for its type.
     """
 
+    family = "gather"
+
     def pattern(self, op: Any, index: Any, numbers: Any, table: Any) -> Pattern:
         """MatMul(Cast(Equal(index, numbers)), table)."""
         found: Pattern = op.MatMul(op.Cast(op.Equal(index, const(numbers))), const(table))
@@ -82,6 +84,8 @@ class OneHotTable(Rule):
     Refuses: other values than 0 and 1; another axis than the last; a depth that is not constant or
     not the table's; no Clip for the type of the index.
     """
+
+    family = "gather"
 
     def pattern(self, op: Any, index: Any, depth: Any, values: Any, table: Any) -> Pattern:
         """MatMul(OneHot(index, depth, values), table)."""

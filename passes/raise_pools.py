@@ -51,6 +51,8 @@ class SpatialReduction(Rule):
     have made (a mean of the last axis is mostly part of a normalization).
     """
 
+    family = "pool"
+
     def pattern(self, op: Any, x: Pattern, axes: Pattern) -> Pattern:
         """ReduceMean or ReduceMax(x, axes)."""
         root: Pattern = op.any("ReduceMean", "ReduceMax")(x, optional(axes), name="reduce")
@@ -86,6 +88,8 @@ class NestedReduction(Rule):
     Refuses: reductions of two kinds; one keeps the dimensions and the other does not; other axes;
     integers; unknown shapes; the first result is used elsewhere.
     """
+
+    family = "pool"
 
     def pattern(self, op: Any, x: Pattern, axes: Pattern, outer: Pattern) -> Pattern:
         """ReduceMean(ReduceMean(x, axes), outer)."""
@@ -138,6 +142,8 @@ class FlatReduction(Rule):
     Refuses: a reshape that is not [N, C, the rest]; unknown shapes; integers.
     """
 
+    family = "pool"
+
     def pattern(self, op: Any, x: Pattern, shape: Pattern, axes: Pattern) -> Pattern:
         """ReduceMean or ReduceMax(Reshape(x, shape), axes)."""
         reshape = op.Reshape(x, shape)
@@ -172,6 +178,8 @@ class WholePooling(Rule):
     Refuses: spatial sizes that are not numbers, or not those of the window; padding; dilation; the
     indices of a MaxPool are used.
     """
+
+    family = "pool"
 
     def pattern(self, op: Any, x: Pattern) -> Pattern:
         """AveragePool or MaxPool(x)."""

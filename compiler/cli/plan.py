@@ -1,8 +1,10 @@
-"""`optc plan`: what each pass would do, and for each miss why not."""
+"""`optc plan`: what each pass would do, what that should save, and for each miss why not."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from itertools import groupby
+from textwrap import wrap
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -15,53 +17,128 @@ from optc.cli.console import (
     say,
     say_json,
 )
+from optc.cli.why import check_node, show_fates, show_near_misses
 
 if TYPE_CHECKING:
-    from optc.rewrite.trace import StepRecord
+    from collections.abc import Sequence
 
-_SHOWN = 10
+    from optc.results import Plan
+    from optc.rewrite.trace import Gain, StepRecord
+
+_WIDTH: Final = 100
+_LEAST: Final = 5e-8  # seconds: what is printed as 0.0 µs is no gain
 
 
 def run(
     recipe: RecipeArgument,
     target: TargetOption = None,
     set_: SetOption = None,
+    why: Annotated[
+        str | None,
+        typer.Option(
+            "--why", metavar="IDEA", help="Show only why this idea was missed, at every operation."
+        ),
+    ] = None,
+    node: Annotated[
+        str | None,
+        typer.Option(
+            "--node",
+            metavar="NAME",
+            help="Show only what becomes of this operation of the source model, and why not more.",
+        ),
+    ] = None,
     all_: Annotated[
-        bool, typer.Option("--all", help="Show every refusal instead of the first ten per pass.")
+        bool, typer.Option("--all", help="Show every near miss with all its operations.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show what each pass would do and why it leaves things alone. Writes nothing.
+    """Show what each pass would do, what that should save, and why not more. Writes nothing.
+
+    Gains are predicted from the costs of operations, for one core of the target.
 
     Example: optc plan recipe.yaml --target spr
+    Example: optc plan recipe.yaml --why conv-affine
+    Example: optc plan recipe.yaml --node /encoder/layer.3/MatMul
     """
     from optc.driver import plan
 
     with progress(quiet=json) as report:
         made = plan(recipe, targets=target, overrides=set_ or [], progress=report)
+    if node is not None:
+        check_node(made, node)
     if json:
         say_json(made.to_dict())
         return
     for name, steps in made.targets.items():
+        outlook = made.outlooks[name]
         say(f"{made.name} for {name} on {made.runtime}")
-        for step in steps:
-            show_step(step, limit=None if all_ else _SHOWN)
+        if node is not None:
+            show_fates(node, outlook)
+        elif why is None:
+            _show_steps(steps, _before(made, name))
+            _show_total(made, name)
+        show_near_misses(outlook.near_misses, why=why, node=node, complete=all_)
 
 
-def show_step(step: StepRecord, *, limit: int | None) -> None:
-    """Print one step: what it applied, what it refused (at most `limit`), its nearest misses."""
+def _before(made: Plan, name: str) -> float:
+    """Predicted seconds of the source model: what is left, and what was saved."""
+    return made.outlooks[name].seconds + sum(step.gain.seconds for step in made.targets[name])
+
+
+def _show_steps(steps: Sequence[StepRecord], before: float) -> None:
+    """One line per step, and one for steps in a row that do nothing."""
+    for idle, group in groupby(steps, key=_is_idle):
+        if idle:
+            text = f"nothing to do: {', '.join(step.name for step in group)}"
+            for line in wrap(
+                text, _WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+            ):
+                say(line)
+            continue
+        for step in group:
+            _show_step(step, before)
+
+
+def _is_idle(step: StepRecord) -> bool:
+    return not step.changed and not step.skipped
+
+
+def _show_step(step: StepRecord, before: float) -> None:
     if step.skipped:
         say(f"  {step.name}: skipped, {step.skipped}")
         return
-    done = ", ".join(f"{rule} {count}" for rule, count in sorted(step.counts.items()))
+    done = ", ".join(f"{rule} {count}" for rule, count in sorted(step.counts.items())) or "changed"
     size = f"{step.nodes_before} → {step.nodes_after} operations"
-    state = done or ("changed" if step.changed else "nothing to do")
-    say(f"  {step.name}: {state} ({size})")
-    refused = [refusal for refusal in step.refusals if not refusal.miss]
-    for refusal in refused[:limit]:
-        say(f"    not {refusal.rule} at {refusal.node}: {refusal.reason}")
-    if limit is not None and len(refused) > limit:
-        say(f"    … and {len(refused) - limit} more refusals (--all shows them)")
-    for refusal in step.refusals:
-        if refusal.miss:
-            say(f"    nearest to {refusal.rule} is {refusal.node}: {refusal.reason}")
+    say(f"  {step.name}: {done} ({size}){_gain(step.gain, before)}")
+    known = {rule: gain for rule, gain in step.gains.items() if abs(gain.seconds) >= _LEAST}
+    if len(step.gains) > 1 and known:
+        for rule, gain in sorted(known.items(), key=lambda item: (-item[1].seconds, item[0])):
+            say(f"      {rule}{_gain(gain, before)}")
+
+
+def _gain(gain: Gain, before: float) -> str:
+    """What is predicted, as the end of a line; nothing where no operation went or came."""
+    if abs(gain.seconds) < _LEAST:
+        return ""
+    word = "saves" if gain.seconds > 0 else "costs"
+    share = f" ({abs(gain.seconds) / before:.1%})" if before > 0 else ""
+    return f", {word} {abs(gain.seconds) * 1e6:.1f} µs{share}"
+
+
+def _show_total(made: Plan, name: str) -> None:
+    """The predicted time before and after, and what is not in it."""
+    after, before = made.outlooks[name].seconds, _before(made, name)
+    gains = [step.gain for step in made.targets[name]]
+    uncounted = sum(gain.uncounted for gain in gains)
+    rewrites = uncounted + sum(gain.counted for gain in gains)
+    say()
+    if before >= _LEAST:
+        sizes = ", ".join(f"{k} = {v}" for k, v in made.outlooks[name].sizes.items())
+        say(
+            f"predicted for one core of {name}{f', {sizes}' if sizes else ''}: "
+            f"{before * 1e6:.1f} → {after * 1e6:.1f} µs, {(before - after) / before:.1%} saved"
+        )
+    if unknown := made.outlooks[name].unknown:
+        say(f"  {unknown} operations of the result count nothing: sizes are not known")
+    if uncounted:
+        say(f"  {uncounted} of {rewrites} rewrites are not counted: sizes are not known")

@@ -6,10 +6,12 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from optc.numerics.planned import plan_node
+from optc.rewrite.near_misses import near_misses
+from optc.rewrite.trace import Gain
 from optc.targets.loading import shipped_kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from optc.ir import Graph
     from optc.rewrite.trace import StepRecord
@@ -83,7 +85,8 @@ def build_report(
     runtime: Runtime,
     source_ops: Mapping[str, int],
     graph: Graph,
-    steps: Iterable[StepRecord],
+    steps: Sequence[StepRecord],
+    outlook: tuple[float, Mapping[str, int]],
     verification: Mapping[str, object],
     warnings: Iterable[str],
     nodes: Iterable[Mapping[str, object]],
@@ -97,6 +100,7 @@ def build_report(
         source_ops: `op_counts` of the model as it was read.
         graph: the final graph.
         steps: what the passes did.
+        outlook: predicted time of the final graph on one core, and the sizes assumed for it.
         verification: what was compared and against which bounds, without measured figures: those
             depend on the machine and are printed, not stored.
         warnings: what the user should know.
@@ -117,6 +121,12 @@ def build_report(
         },
         "precision": precision_counts(graph),
         "passes": [step.to_dict() for step in steps],
+        "predicted": {
+            "microseconds": round(outlook[0] * 1e6, 3),
+            "sizes": dict(outlook[1]),
+            "gain": Gain.total(step.gain for step in steps).to_dict(),
+        },
+        "near_misses": [item.to_dict() for item in near_misses(steps, graph)],
         "verification": dict(verification),
         "warnings": list(warnings),
         "nodes": list(nodes),

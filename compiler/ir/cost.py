@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from optc.ir.cost_attention import ATTENTION, operand_shape, static_shape
 from optc.ir.ops import MICROSOFT, Trait, info
-from optc.ir.types import SparseTensorType, TensorType, static
+from optc.ir.types import TensorType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     _Rule: TypeAlias = Callable[[Graph, Node], int | None]
 
 _VIEWS: Final = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+_TABLES: Final[Mapping[tuple[str, str], tuple[int, ...]]] = {
+    ("", "RotaryEmbedding"): (1, 2),
+    (MICROSOFT, "RotaryEmbedding"): (2, 3),
+    (MICROSOFT, "EmbedLayerNormalization"): (2, 3, 4),
+}
+"""Operands that are tables of rows, of which an operator reads one per position."""
 _SELECTIONS: Final = frozenset({"Gather", "GatherElements", "GatherND", "Slice", "Compress"})
 
 
@@ -52,8 +59,34 @@ def bytes_moved(graph: Graph, node: Node) -> int | None:
     if node.is_op(*_SELECTIONS):
         indices = _total(operands[1:])
         return None if written is None or indices is None else 2 * written + indices
+    if looked_up := _TABLES.get(node.operator):
+        return _with_lookups(graph, node, looked_up, written)
     read = _total([*operands, *graph.captures(node).values()])
     return None if written is None or read is None else read + written
+
+
+def _with_lookups(
+    graph: Graph, node: Node, tables: tuple[int, ...], written: int | None
+) -> int | None:
+    """Bytes of an operator that reads rows of tables: no more rows than it has positions."""
+    first = operand_shape(graph, node, 0)
+    whole = _total(
+        value
+        for index, value in enumerate(graph.operands(node))
+        if value is not None and index not in tables
+    )
+    if first is None or whole is None or written is None:
+        return None
+    # [batch, length, hidden], [batch, heads, length, size], or the indices [batch, length]
+    positions = first[0] * first[2 if len(first) == 4 else 1]
+    read = 0
+    for table in (graph.operand(node, index) for index in tables):
+        shape, size = static_shape(table), _total([table]) if table is not None else 0
+        if size is None or (table is not None and not shape):
+            return None
+        rows = math.prod(shape[:-1]) if shape else 1
+        read += size * min(positions, rows) // max(rows, 1)
+    return whole + read + written
 
 
 def _total(values: Iterable[Value]) -> int | None:
@@ -62,24 +95,8 @@ def _total(values: Iterable[Value]) -> int | None:
     return sum(known) if len(known) == len(sizes) else None
 
 
-# ---- shapes ------------------------------------------------------------------------------------
-
-
-def _shape(value: Value | None) -> tuple[int, ...] | None:
-    if value is None or not isinstance(value.type, TensorType | SparseTensorType):
-        return None
-    shape = value.type.shape
-    if shape is None or not static(shape):
-        return None
-    return tuple(dim for dim in shape if isinstance(dim, int))
-
-
-def _operand(graph: Graph, node: Node, index: int) -> tuple[int, ...] | None:
-    return _shape(graph.operand(node, index))
-
-
 def _result(node: Node) -> tuple[int, ...] | None:
-    return _shape(node.outputs[0]) if node.outputs else None
+    return static_shape(node.outputs[0]) if node.outputs else None
 
 
 # ---- rules -------------------------------------------------------------------------------------
@@ -89,7 +106,7 @@ def _conv(weight: int) -> _Rule:
     """Each result element sums over one filter: weight [out, in/group, *kernel]."""
 
     def rule(graph: Graph, node: Node) -> int | None:
-        filters, result = _operand(graph, node, weight), _result(node)
+        filters, result = operand_shape(graph, node, weight), _result(node)
         if not filters or result is None:
             return None
         return math.prod(result) * math.prod(filters[1:])
@@ -99,14 +116,14 @@ def _conv(weight: int) -> _Rule:
 
 def _conv_transpose(graph: Graph, node: Node) -> int | None:
     """Each operand element goes through one filter: weight [in, out/group, *kernel]."""
-    operand, filters = _operand(graph, node, 0), _operand(graph, node, 1)
+    operand, filters = operand_shape(graph, node, 0), operand_shape(graph, node, 1)
     if operand is None or not filters:
         return None
     return math.prod(operand) * math.prod(filters[1:])
 
 
 def _matmul(graph: Graph, node: Node) -> int | None:
-    left, result = _operand(graph, node, 0), _result(node)
+    left, result = operand_shape(graph, node, 0), _result(node)
     if not left or result is None:
         return None
     transposed = len(left) > 1 and bool(node.get("transA", 0))
@@ -120,7 +137,7 @@ def _matmul_nbits(_: Graph, node: Node) -> int | None:
 
 def _recurrent(graph: Graph, node: Node) -> int | None:
     """Every element of both weights works once per step and sample: X [steps, batch, in]."""
-    operand, weight, recurrence = (_operand(graph, node, index) for index in (0, 1, 2))
+    operand, weight, recurrence = (operand_shape(graph, node, index) for index in (0, 1, 2))
     if operand is None or weight is None or recurrence is None:
         return None
     return math.prod(operand[:2]) * (math.prod(weight) + math.prod(recurrence))
@@ -128,7 +145,7 @@ def _recurrent(graph: Graph, node: Node) -> int | None:
 
 def _einsum(graph: Graph, node: Node) -> int | None:
     """All index combinations, once per product of two operands, without reordering the sums."""
-    shapes = [_shape(value) for value in graph.operands(node)]
+    shapes = [static_shape(value) for value in graph.operands(node)]
     equation = node.get("equation")
     known = [shape for shape in shapes if shape is not None]
     if not isinstance(equation, bytes) or len(known) < len(shapes):
@@ -152,45 +169,6 @@ def _indices(term: str, rank: int) -> list[str]:
     return [*before, *(f"...{place}" for place in range(missing, 0, -1)), *after]
 
 
-def _attention(past: int) -> _Rule:
-    """Scores Q·K and their product with V, for 4-D [B, heads, L, d] and 3-D [B, L, heads*d]."""
-
-    def rule(graph: Graph, node: Node) -> int | None:
-        query, key, value = (_operand(graph, node, index) for index in (0, 1, 2))
-        if query is None or key is None or value is None:
-            return None
-        earlier = 0
-        if graph.operand(node, past) is not None:
-            shape = _operand(graph, node, past)
-            if shape is None or len(shape) != 4:
-                return None
-            earlier = shape[2]
-        if len(query) == len(key) == len(value) == 4:
-            return math.prod(query[:3]) * (key[2] + earlier) * (query[3] + value[3])
-        heads: int = node.get("q_num_heads") or node.get("num_heads") or 0
-        kv_heads: int = node.get("kv_num_heads") or heads
-        if not heads or not len(query) == len(key) == len(value) == 3:
-            return None
-        batch, length, hidden = query
-        width = hidden + heads * (value[2] // kv_heads)
-        return batch * length * (key[1] + earlier) * width
-
-    return rule
-
-
-def _packed_attention(graph: Graph, node: Node) -> int | None:
-    """The projection of the operand [B, L, in] to Q, K and V, then attention among L steps."""
-    operand, weight = _operand(graph, node, 0), _operand(graph, node, 1)
-    if operand is None or weight is None or len(operand) != 3 or graph.operand(node, 4) is not None:
-        return None
-    batch, length, _ = operand
-    sizes = node.get("qkv_hidden_sizes") or [weight[-1] // 3] * 3
-    return int(batch * length * (math.prod(weight) + length * (sizes[0] + sizes[2])))
-
-
-_ATTENTION_PAST_KEY: Final = 4
-_MULTI_HEAD_PAST_KEY: Final = 6
-
 _RULES: Final[Mapping[tuple[str, str], _Rule]] = {
     ("", "Conv"): _conv(1),
     ("", "ConvInteger"): _conv(1),
@@ -206,7 +184,6 @@ _RULES: Final[Mapping[tuple[str, str], _Rule]] = {
     ("", "LSTM"): _recurrent,
     ("", "GRU"): _recurrent,
     ("", "RNN"): _recurrent,
-    ("", "Attention"): _attention(_ATTENTION_PAST_KEY),
     (MICROSOFT, "FusedConv"): _conv(1),
     (MICROSOFT, "FusedMatMul"): _matmul,
     (MICROSOFT, "FusedMatMulActivation"): _matmul,
@@ -220,6 +197,5 @@ _RULES: Final[Mapping[tuple[str, str], _Rule]] = {
     (MICROSOFT, "MatMulNBits"): _matmul_nbits,
     (MICROSOFT, "MatMulBnb4"): _matmul_nbits,
     (MICROSOFT, "DynamicQuantizeLSTM"): _recurrent,
-    (MICROSOFT, "Attention"): _packed_attention,
-    (MICROSOFT, "MultiHeadAttention"): _attention(_MULTI_HEAD_PAST_KEY),
+    **ATTENTION,
 }

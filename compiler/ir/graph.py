@@ -7,6 +7,7 @@ changes go through the mutators here, which check first and change afterwards.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from optc.ir.nodes import Kind, Node, Value
@@ -15,15 +16,25 @@ from optc.ir.tensor import SparseTensor
 from optc.ir.types import SparseTensorType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from optc.ir.nodes import Attr, Origin
+    from optc.ir.reading import Watcher
     from optc.ir.tensor import Tensor
     from optc.ir.types import Type
 
 
 class Graph(GraphReading):
     """A graph, or a subgraph of a control-flow operation: what `GraphReading` shows, mutable."""
+
+    @contextmanager
+    def watched_by(self, watcher: Watcher) -> Iterator[None]:
+        """Tell `watcher` what happens to the operations of the model while the block runs."""
+        self._watchers.append(watcher)
+        try:
+            yield
+        finally:
+            self._watchers.remove(watcher)
 
     # ---- names ---------------------------------------------------------------------------------
 
@@ -166,6 +177,8 @@ class Graph(GraphReading):
             if made is not None:
                 self._claim(made)
         self._version += 1
+        for watcher in self._watchers:
+            watcher.added(self, node)
         return node
 
     def _check_member(self, value: Value) -> None:
@@ -209,7 +222,10 @@ class Graph(GraphReading):
         for value in node.outputs:
             if value is not None and (use := next(self.uses(value), None)):
                 raise ValueError(f"{node.label} cannot go: {use.node.label} uses {value.name}")
-        if node.kind is Kind.INPUT:
+        if node.kind is Kind.OP:
+            for watcher in self._watchers:
+                watcher.removing(self, node)
+        elif node.kind is Kind.INPUT:
             self._inputs.remove(node)
         elif node.kind is Kind.OUTPUT:
             self._outputs.remove(node)

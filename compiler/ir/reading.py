@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 import networkx as nx
 
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from optc.ir.graph import Graph
 
 _Adjacency: TypeAlias = "Mapping[Node, Mapping[Node, Mapping[int | str, dict[str, Value]]]]"
+
+
+class Watcher(Protocol):
+    """Looks on while a graph is changed."""
+
+    def added(self, graph: Graph, node: Node) -> None:
+        """An operation was added."""
+
+    def removing(self, graph: Graph, node: Node) -> None:
+        """An operation is about to be removed; its operands are still there."""
 
 
 class GraphReading:
@@ -57,6 +67,8 @@ class GraphReading:
         # Names of all scopes below the root: a new name must not shadow or be shadowed.
         self._taken: Counter[str] = Counter() if parent is None else parent._taken
         self._suffix: dict[str, int] = {} if parent is None else parent._suffix
+        # Told about operations that come and go, in nested graphs too; see `Graph.watched_by`.
+        self._watchers: list[Watcher] = [] if parent is None else parent._watchers
         self._version = 0
         self._order: tuple[int, tuple[Node, ...]] = (-1, ())
 

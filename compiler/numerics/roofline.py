@@ -25,7 +25,7 @@ from optc.numerics.traffic import precision, traffic
 from optc.targets.peak import best_path, peak
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from optc.ir.graph import Graph
     from optc.ir.nodes import Node
@@ -217,6 +217,13 @@ def roofline(
         nodes=nodes,
         remarks=(*place.remarks, *_remarks(graph, target, nodes, cores)),
     )
+
+
+def node_costs(
+    target: Target, runtime: Runtime | None, ghz: float | None = None
+) -> Callable[[Graph, Node], NodeCost]:
+    """A function that puts single operations on the roofline of one core; see `roofline`."""
+    return _Place(target, runtime, 1, ghz).cost
 
 
 class _Place:

@@ -249,11 +249,18 @@ class _Worklist:
             found = match_rule(rule, self.graph, node)
             if not isinstance(found, Match):
                 if found.depth > 0:
-                    self.trace.missed(rule.name, node, found.depth, found.reason)
+                    self.trace.missed(
+                        rule.name,
+                        node,
+                        found.depth,
+                        found.reason,
+                        family=rule.family,
+                        other=found.other,
+                    )
                 continue
             refusal = rule.check(found)
             if refusal is not None:
-                self.trace.refused(rule.name, node, refusal.reason)
+                self.trace.refused(rule.name, node, refusal.reason, family=rule.family)
                 continue
             self._apply(rule, found)
             return True

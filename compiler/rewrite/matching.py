@@ -21,11 +21,12 @@ class NearMiss:
 
     depth: int = 0
     reason: str = ""
+    other: bool = False
 
-    def note(self, depth: int, reason: str) -> None:
-        """Keep this if it got further than what is kept."""
+    def note(self, depth: int, reason: str, *, other: bool = False) -> None:
+        """Keep this if it got further than what is kept; `other`: another operation is there."""
         if depth > self.depth:
-            self.depth, self.reason = depth, reason
+            self.depth, self.reason, self.other = depth, reason, other
 
 
 _Bindings: TypeAlias = "tuple[dict[str, Node], dict[str, Value | None]]"
@@ -104,7 +105,7 @@ def _match_operation(
     node = value.node
     if not node.is_op(*pattern.op_types, domain=pattern.domain):
         found = node.qualified_op if node.kind is Kind.OP else f"the {node.kind.value} {node.name}"
-        miss.note(len(bound[0]), f"expected {pattern.wanted}, found {found}")
+        miss.note(len(bound[0]), f"expected {pattern.wanted}, found {found}", other=True)
         return
     if value.index != index:
         return

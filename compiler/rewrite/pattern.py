@@ -247,10 +247,18 @@ class Match:
 
 
 class Rule:
-    """Pattern, check and rewrite. A subclass `ConvBatchnorm` is the rule ``conv-batchnorm``."""
+    """Pattern, check and rewrite. A subclass `ConvBatchnorm` is the rule ``conv-batchnorm``.
+
+    Attributes:
+        family: the idea that several rules are forms of; `optc plan` groups near misses by it.
+            Left out, it is the name of the rule without a last letter that counts forms.
+    """
+
+    family: str = ""
 
     def __init__(self) -> None:
         self.name = re.sub(r"(?<!^)(?=[A-Z])", "-", type(self).__name__).lower()
+        self.family = type(self).family or re.sub(r"-[a-z]$", "", self.name)
         variables = list(inspect.signature(self.pattern).parameters)[1:]
         root = self.pattern(Recorder(), *(Variable(name) for name in variables))
         ends = root.patterns if isinstance(root, Either) else (root,)

@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+import onnx
+import onnx.parser
 import pytest
 
 from optc.cli import main
@@ -58,11 +60,43 @@ def test_plan_shows_steps_refusals_and_near_misses_and_writes_nothing(
     assert code == 0
     assert "quickstart for cascadelake on onnxruntime" in out
     assert "fold-batchnorm: conv-batchnorm 20 (72 → 52 operations)" in out
-    assert "nearest to" in out
+    assert "nothing to do: freeze-initializers\n" in out
+    assert "predicted for one core of cascadelake, batch = 1: " in out
     assert {path.name for path in (tmp_path / "q").iterdir()} == {
         path.name for path in QUICKSTART.iterdir()
     }
     assert not (tmp_path / "build").exists()
+
+
+def test_plan_says_why_not_by_idea_and_by_node(optc: object, tmp_path: Path) -> None:
+    model = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[N,4] x) => (float[N,4] y, float[N,4] z)
+    <float[4,4] w = {1,2,3,4,5,6,7,8,1,2,3,4,5,6,7,8}, float[4] s = {1,2,3,4}>
+    { [product] a = MatMul (x, w) [scale] y = Mul (a, s) [other] z = Exp (a) }
+    """
+    onnx.save(onnx.parser.parse_model(model), tmp_path / "m.onnx")
+    (tmp_path / "r.yaml").write_text("schema_version: 1\nmodel: m.onnx\ntargets: [clx]\n")
+    recipe = str(tmp_path / "r.yaml")
+    code, out, _ = call(optc, "plan", recipe)
+    assert code == 0
+    reason = "    MatMul output also feeds other: scale\n"
+    assert f"why not more:\n  matmul-affine (fold-affine)\n{reason}" in out
+    code, out, _ = call(optc, "plan", recipe, "--why", "matmul-affine")
+    assert code == 0
+    assert reason in out
+    assert "fold-constants" not in out
+    code, out, _ = call(optc, "plan", recipe, "--why", "gelu")
+    assert "no near miss of gelu; near misses are of: " in out
+    code, out, _ = call(optc, "plan", recipe, "--node", "scale")
+    assert code == 0
+    assert "  scale stays as it is: Mul\n" in out
+    assert reason in out
+    code, out, _ = call(optc, "plan", recipe, "--node", "product")
+    assert "no pass came near to anything else there" in out
+    code, _, err = call(optc, "plan", recipe, "--node", "scal")
+    assert code == 1
+    assert "did you mean 'scale'?" in err
 
 
 def test_passes(optc: object) -> None:

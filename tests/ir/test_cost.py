@@ -153,7 +153,7 @@ def test_macs_of_contrib_operators() -> None:
     qkv = [(2, 6, 16), (2, 9, 16), (2, 9, 16)]
     assert contrib("MultiHeadAttention", [*qkv], (2, 6, 16), num_heads=4) == 2 * 6 * 9 * 32
     assert contrib("MultiHeadAttention", [(2, 6, 16), None, None], (2, 6, 16), num_heads=4) is None
-    assert contrib("GroupQueryAttention", [*qkv], (2, 6, 16), num_heads=4, kv_num_heads=4) is None
+    assert contrib("SparseAttention", [*qkv], (2, 6, 16), num_heads=4, kv_num_heads=4) is None
 
 
 def test_nothing_is_claimed_of_unknown_operators_and_control_flow() -> None:
@@ -209,7 +209,60 @@ def test_shapes_that_are_missing_give_no_count() -> None:
         "g (float[2,3] x, float[3,4] w) => (y) { y = MatMul (x, w) }",
     ):
         assert costs(text)[0] is None
-    ranks = [(2, 6, 16), (2, 4, 9, 4), (2, 4, 9, 4)]
+    ranks = [(2, 6, 16), (2, 9, 16), (2, 4, 9, 4)]
     assert contrib("MultiHeadAttention", [*ranks], (2, 6, 16), num_heads=4) is None
     past = [(2, 6, 16), (16, 48), (48,), None, (2, 2, 4, 5, 4)]
     assert contrib("Attention", [*past], (2, 6, 16), num_heads=4) is None
+
+
+def test_grouped_query_attention_with_packed_operands_and_with_a_cache() -> None:
+    heads = {"num_heads": 8, "kv_num_heads": 2}
+    plain = contrib(
+        "GroupQueryAttention",
+        [(1, 5, 8 * 16), (1, 5, 2 * 16), (1, 5, 2 * 16)],
+        (1, 5, 128),
+        **heads,
+    )
+    assert plain == 5 * 5 * 8 * 2 * 16
+    packed = contrib("GroupQueryAttention", [(1, 5, 12 * 16)], (1, 5, 128), **heads)
+    assert packed == plain
+    cache = (1, 2, 7, 16)
+    operands = [(1, 1, 128), (1, 1, 32), (1, 1, 32), cache, cache]
+    assert contrib("GroupQueryAttention", [*operands], (1, 1, 128), **heads) == 8 * 8 * 2 * 16
+
+
+def test_multi_head_attention_with_packed_keys_and_values() -> None:
+    wanted = 2 * 5 * 7 * 2 * 64
+    apart = contrib(
+        "MultiHeadAttention", [(2, 5, 64), (2, 7, 64), (2, 7, 64)], (2, 5, 64), num_heads=4
+    )
+    packed = contrib("MultiHeadAttention", [(2, 5, 64), (2, 7, 4, 2, 16)], (2, 5, 64), num_heads=4)
+    split = contrib(
+        "MultiHeadAttention", [(2, 5, 64), (2, 4, 7, 16), (2, 4, 7, 16)], (2, 5, 64), num_heads=4
+    )
+    assert apart == packed == split == wanted
+    all_in_one = contrib("MultiHeadAttention", [(2, 5, 4, 3, 16)], (2, 5, 64), num_heads=4)
+    assert all_in_one == 2 * 5 * 5 * 2 * 64
+
+
+def test_attention_with_grouped_heads() -> None:
+    text = """
+    <ir_version: 10, opset_import: ["" : 23]>
+    g (float[1,8,5,16] q, float[1,2,7,16] k, float[1,2,7,16] v) => (float[1,8,5,16] y)
+    { y = Attention (q, k, v) }
+    """
+    flat = """
+    <ir_version: 10, opset_import: ["" : 23]>
+    g (float[1,5,128] q, float[1,7,32] k, float[1,7,32] v) => (float[1,5,128] y)
+    { y = Attention <q_num_heads = 8, kv_num_heads = 2> (q, k, v) }
+    """
+    assert costs(text)[0] == costs(flat)[0] == 8 * 5 * 7 * 2 * 16
+
+
+def test_a_rotary_embedding_reads_the_rows_of_its_positions() -> None:
+    text = """
+    <ir_version: 10, opset_import: ["" : 23]>
+    g (float[1,4,5,16] x, float[512,8] c, float[512,8] s, int64[1,5] p) => (float[1,4,5,16] y)
+    { y = RotaryEmbedding (x, c, s, p) }
+    """
+    assert costs(text) == (0, 2 * 4 * 4 * 5 * 16 + 2 * 4 * 5 * 8 + 8 * 5)

@@ -165,3 +165,69 @@ def test_compositions_and_decoys_compute_what_they_did(first: str, second: str, 
 
 def _words(text: str) -> list[str]:
     return re.split(r"(?<=\W)(?=\w)|(?<=\w)(?=\W)", text)
+
+
+def test_work_that_stays_is_not_done_twice() -> None:
+    graph = model(
+        "n = Neg (x)  e = Exp (n)  a = Add (e, one)  y = Reciprocal (a)",
+        "float[N,4] y, float[N,4] a",
+    )
+    result = run_pass(RaiseActivations(), graph)
+    assert refused(result) == {"sigmoid": "Exp output also feeds a"}
+
+
+def test_branches_that_disagree_at_zero_are_no_relu() -> None:
+    graph = model(
+        "above = Greater (x, zero)  from = GreaterOrEqual (x, zero)"
+        "  below = Where (from, six, zero)  y = Where (above, x, below)"
+    )
+    assert not run_pass(RaiseActivations(), graph).changed
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "c = Greater (x, zero)  y = Where (c, x, zero)",
+        "c = GreaterOrEqual (x, zero)  y = Where (c, x, zero)",
+        "c = Less (x, zero)  y = Where (c, zero, x)",
+        "c = LessOrEqual (x, zero)  y = Where (c, zero, x)",
+        "c = Less (zero, x)  y = Where (c, x, zero)",
+    ],
+)
+def test_relu_by_any_comparison(body: str) -> None:
+    graph = model(body)
+    source = clone(graph)
+    assert dict(run_pass(RaiseActivations(), graph).counts) == {"relu": 1}
+    feeds = {"x": np.array([[-1.0, -0.0, 0.0, 2.0]], np.float32)}
+    np.testing.assert_array_equal(run(graph, feeds)["y"], run(source, feeds)["y"])
+
+
+def test_a_clip_may_end_in_relu() -> None:
+    graph = model("m = Min (x, six)  y = Relu (m)")
+    source = clone(graph)
+    assert dict(run_pass(RaiseActivations(), graph).counts) == {"clip": 1}
+    feeds = seeded(source)
+    np.testing.assert_array_equal(run(graph, feeds)["y"], run(source, feeds)["y"])
+
+
+def test_exponential_over_one_more_than_itself() -> None:
+    graph = model("e = Exp (x)  a = Add (e, one)  y = Div (e, a)")
+    assert dict(run_pass(RaiseActivations(), graph).counts) == {"sigmoid": 1}
+
+
+def test_numbers_in_half_precision_are_the_ones_that_they_round() -> None:
+    text = """
+        <ir_version: 8, opset_import: ["" : 20]>
+        g (float16[N,4] x) => (float16[N,4] y)
+        <float16 r = {ROOT}, float16 one = {15360}, float16 h = {14336}> {
+        d = Div (x, r)  e = Erf (d)  a = Add (e, one)  m = Mul (x, a)  y = Mul (m, h) }
+    """
+    root = int(np.float16(np.sqrt(2)).view(np.uint16))
+    graph = typed(text.replace("ROOT", str(root)))
+    assert dict(run_pass(RaiseActivations(), graph).counts) == {"gelu": 1}
+    graph = typed(text.replace("ROOT", str(root + 1)))
+    assert not run_pass(RaiseActivations(), graph).changed
+
+
+def test_the_leaf_itself_is_no_leaky_relu() -> None:
+    assert not run_pass(RaiseActivations(), model("y = Max (x, x)")).changed

@@ -7,7 +7,7 @@ import pytest
 
 from helpers import graph_from_text
 from helpers.pass_checks import run, seeded
-from helpers.promises import refused, run_pass
+from helpers.promises import run_pass
 from optc.ir import Graph, clone
 from optc.passes import InferShapes, PassContext
 from optc.passes.raise_norms import RaiseNorms
@@ -109,13 +109,13 @@ def test_instance_normalization_takes_scale_and_bias_by_channel() -> None:
             .replace("e = Add", "z = Add")
             .replace("r = Sqrt (e)", "w = Sqrt (v)  r = Add (w, eps)"),
             "float[N,3,4] y",
-            "computes (0.001 + (mean(x^2) - 1 mean(x)^2)^0.5)^-1 x b",
+            "epsilon is added outside of the root",
         ),
         (LAYER, "float[N,3,4] y, float[N,3,1] v", "ReduceMean output is the graph output v"),
         (
             LAYER.replace("v = ReduceMean <axes = [-1]> (q)", "v = ReduceMean <axes = [1]> (q)"),
             "float[N,3,4] y",
-            "",
+            "mean and variance are over different axes",
         ),
     ],
 )
@@ -123,10 +123,7 @@ def test_what_is_nearly_a_normalization_says_why(body: str, outputs: str, reason
     graph = model(body, outputs)
     result = run_pass(RaiseNorms(), graph)
     assert not result.changed
-    if reason.startswith("computes"):
-        assert refused(result)["layer-normalization"].startswith("computes ")
-    elif reason:
-        assert reason in [item.reason for item in result.refusals]
+    assert reason in [item.reason for item in result.refusals]
 
 
 def test_statistics_of_doubles_would_lose_digits() -> None:

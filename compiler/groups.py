@@ -1,0 +1,67 @@
+"""Runs the passes of a recipe once for all targets that share them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from optc.frontend.onnx import load_model
+from optc.ir.bind import bind_inputs
+from optc.numerics.timing import assumed_sizes, timer
+from optc.pipeline import run_pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from optc.ir import Graph
+    from optc.pipeline import PassRun, Progress
+    from optc.prepare import Prepared, TargetPlan
+    from optc.recipe import Recipe
+
+
+def prediction_sizes(recipe: Recipe, graph: Graph) -> dict[str, int]:
+    """The sizes that gains are predicted for: bounded dimensions at their upper bound."""
+    bounds = {name: spec.largest for name, spec in recipe.inputs.items() if spec.largest}
+    return assumed_sizes(graph, bounds)
+
+
+def read_source(recipe: Recipe) -> Graph:
+    """The source model of a recipe, with the shapes that the recipe gives its inputs."""
+    graph = load_model(recipe.model_path, sha256=recipe.model.sha256)
+    bind_inputs(graph, {name: spec.dims for name, spec in recipe.inputs.items() if spec.dims})
+    return graph
+
+
+def run_groups(
+    prepared: Prepared,
+    source: Callable[[], Graph],
+    sizes: Mapping[str, int],
+    dump_dir: Path | None,
+    progress: Progress | None,
+) -> Iterator[tuple[list[TargetPlan], PassRun]]:
+    """Groups of targets that share their passes, with the graph of each group.
+
+    Args:
+        prepared: the recipe and its targets.
+        source: makes the graph; it may fill `sizes`.
+        sizes: what symbols stand for in predictions.
+        dump_dir: where to write the canonical text after each pass.
+        progress: told before each pass.
+    """
+    left = list(prepared.plans)
+    while left:
+        first = left[0]
+        group = [first, *(other for other in left[1:] if first.shares_with(other))]
+        left = [item for item in left if item not in group]
+        folder = dump_dir / first.target.id if dump_dir and len(prepared.plans) > 1 else dump_dir
+        yield (
+            group,
+            run_pipeline(
+                source,
+                first.steps,
+                first.context,
+                costs=[timer(p.target, runtime=p.runtime, sizes=sizes) for p in group],
+                dump_dir=folder,
+                progress=progress,
+            ),
+        )
