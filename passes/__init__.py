@@ -4,14 +4,18 @@ Third parties add passes by the entry-point group ``optc.passes``; see `optc.rec
 """
 
 from optc.passes.base import Pass, PassContext, PassOptions, PassResult, RewritePass
+from optc.passes.common_factors import CommonFactors
 from optc.passes.describe import describe
 from optc.passes.fold_affine import FoldAffine
 from optc.passes.fold_batchnorm import FoldBatchnorm
 from optc.passes.fold_branches import FoldBranches
 from optc.passes.fold_constants import FoldConstants
+from optc.passes.fold_norm_scale import FoldNormScale
 from optc.passes.fold_pads import FoldPads
 from optc.passes.fold_shapes import FoldShapes
 from optc.passes.freeze_initializers import FreezeInitializers
+from optc.passes.fuse_convolutions import FuseConvolutions
+from optc.passes.fuse_siblings import FuseSiblings
 from optc.passes.fuse_transpose_matmul import FuseTransposeMatmul
 from optc.passes.hoist_lookups import HoistLookups
 from optc.passes.infer_shapes import InferShapes
@@ -56,6 +60,10 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FoldAffine,
     RaiseGemm,
     MoveAffine,
+    FoldNormScale,
+    FuseConvolutions,
+    FuseSiblings,
+    CommonFactors,
     UpgradeOpset,
     LowerAffine,
     LowerOperators,
@@ -85,13 +93,17 @@ ALL_PASSES: tuple[type[Pass], ...] = (
 
 __all__ = [
     "ALL_PASSES",
+    "CommonFactors",
     "FoldAffine",
     "FoldBatchnorm",
     "FoldBranches",
     "FoldConstants",
+    "FoldNormScale",
     "FoldPads",
     "FoldShapes",
     "FreezeInitializers",
+    "FuseConvolutions",
+    "FuseSiblings",
     "FuseTransposeMatmul",
     "HoistLookups",
     "InferShapes",

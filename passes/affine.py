@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from optc.passes.linear import other_use, use_text
+from optc.passes.weights import FLOATS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,6 +161,28 @@ def whole_chain(graph: Graph, node: Node) -> list[Affine]:
             break
     chain.reverse()
     return chain if len(chain) > merged_length(chain) else []
+
+
+def float_chain(graph: Graph, node: Node) -> list[Affine]:
+    """The longest chain of affine operations on floats that ends at a node.
+
+    Empty for other nodes, and for one whose only use continues the chain.
+    """
+    if not node.is_op(*AFFINE):
+        return []
+    use = graph.only_use(node.output)
+    if use is not None and affine_of(graph, use.node) is not None:
+        return []
+    chain: list[Affine] = []
+    while (affine := affine_of(graph, node)) is not None and not affine.is_quotient:
+        if affine.tensor.dtype not in FLOATS:
+            return []
+        chain.append(affine)
+        node = affine.data.node
+        if graph.only_use(affine.data) is None:
+            break
+    chain.reverse()
+    return chain
 
 
 def merged_length(chain: Sequence[Affine]) -> int:

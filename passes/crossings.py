@@ -2,6 +2,7 @@
 
     Relu, LeakyRelu, PRelu             positive scale, no shift
     Clip                               positive map of one value; the bounds are mapped
+    RotaryEmbedding                    one factor
     Transpose, Reshape, Flatten, …     the axis is followed
     MaxPool, ReduceMax, …              positive scale
     AveragePool                        a shift only where padding is not counted
@@ -11,7 +12,7 @@ Each entry says which result axis is which operand axis; a map with one value fo
 and crosses whatever the axes do.
 Source: ONNX operators Relu-14, LeakyRelu-16, PRelu-16, Clip-13, Transpose-25, Reshape-25,
 Flatten-25, Squeeze-25, Unsqueeze-25, Resize-19, Upsample-9, AveragePool-22, MaxPool-22,
-ReduceMean-18, GlobalAveragePool-22.
+ReduceMean-18, GlobalAveragePool-22, RotaryEmbedding-23.
 """
 
 from __future__ import annotations
@@ -174,6 +175,10 @@ def _rectifier(graph: Graph, node: Node, source: Shape | None, _: Shape | None) 
     return Crossing(node, source, source, _same(source), needs_positive=True, no_shift="")
 
 
+def _rotary(_: Graph, node: Node, source: Shape | None, target: Shape | None) -> Crossing:
+    return Crossing(node, source, target, no_shift="")
+
+
 def _clip(graph: Graph, node: Node, source: Shape | None, _: Shape | None) -> Crossing | str:
     if any(v is not None and v.constant is None for v in graph.operands(node)[1:]):
         return f"a bound of Clip {node.label} is not constant"
@@ -296,6 +301,7 @@ _TABLE: Final[Mapping[str, _Maker]] = {
     "Relu": _rectifier,
     "LeakyRelu": _rectifier,
     "PRelu": _rectifier,
+    "RotaryEmbedding": _rotary,
     "Clip": _clip,
     "Transpose": _transpose,
     "Reshape": _reshape,

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from optc.ir import TensorType
-from optc.passes.affine import AFFINE, affine_of, composed
+from optc.passes.affine import composed, float_chain
 from optc.passes.base import Pass, PassResult
 from optc.passes.channel_maps import channel_map, map_of_batchnorm, map_of_chain, spread
 from optc.passes.downward import Downward
 from optc.passes.linear import linear_ending_at
 from optc.passes.upward import Upward
-from optc.passes.weights import FLOATS, range_error
+from optc.passes.weights import range_error
 from optc.rewrite.driver import Builder, replace_node
 from optc.rewrite.trace import Trace
 
@@ -83,7 +83,7 @@ class _Mover:
                 continue
             if node.is_op(_BN):
                 changed |= self._batchnorm(node)
-            elif chain := _chain_ending_at(self.graph, node):
+            elif chain := float_chain(self.graph, node):
                 changed |= self._chain(chain)
         return changed
 
@@ -201,22 +201,3 @@ class _Mover:
     def _note(self, chain: Sequence[Affine], reason: str) -> None:
         if linear_ending_at(self.graph, chain[-1].node) is None:
             self.refused.append((chain[-1].node, reason))
-
-
-def _chain_ending_at(graph: Graph, node: Node) -> list[Affine]:
-    """The longest chain of affine operations that ends at a node; empty when it does not end."""
-    if not node.is_op(*AFFINE):
-        return []
-    use = graph.only_use(node.output)
-    if use is not None and affine_of(graph, use.node) is not None:
-        return []
-    chain: list[Affine] = []
-    while (affine := affine_of(graph, node)) is not None and not affine.is_quotient:
-        if affine.tensor.dtype not in FLOATS:
-            return []
-        chain.append(affine)
-        node = affine.data.node
-        if graph.only_use(affine.data) is None:
-            break
-    chain.reverse()
-    return chain

@@ -374,13 +374,20 @@ def _kept(value: Value) -> Make:
     return lambda build: value
 
 
-def parameters(graph: Graph, node: Node, maps: Mapping[int, ChannelMap]) -> Move | str:
-    """The node with maps applied to some of its constant operands, by operand index."""
+def parameters(
+    graph: Graph, node: Node, maps: Mapping[int, ChannelMap], bias: Array | None = None
+) -> Move | str:
+    """The node with maps applied to some of its constant operands, by operand index.
+
+    A `bias` becomes one more operand, of the element type of operand 1.
+    """
     arrays: dict[int, Array] = {}
     for index, found in maps.items():
         value = graph.operand(node, index)
         assert value is not None
         assert value.constant is not None
+        if found.scale is None and found.shift is None:
+            continue
         arrays[index] = mapped(value.constant.numpy().astype(np.float64), found)
         if reason := range_error(arrays[index], value.constant.dtype, value.name):
             return f"{node.label}: {reason}"
@@ -391,6 +398,9 @@ def parameters(graph: Graph, node: Node, maps: Mapping[int, ChannelMap]) -> Move
             build.like(arrays[i], value) if i in arrays and value is not None else value
             for i, value in enumerate(operands)
         ]
+        if bias is not None and (scale := operands[1]) is not None and scale.constant:
+            dtype = scale.constant.dtype
+            new.append(build.constant(bias, dtype=dtype, name=f"{node.key}_bias"))
         made = build.node(node.op_type, new, like=node, outputs=len(node.outputs)).output
         return typed(graph, made, node.output)
 

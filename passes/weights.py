@@ -163,7 +163,7 @@ def _shift_error(graph: Graph, linear: Linear) -> str | None:
     """Why a shift of the data does not shift every place of the result alike, or None."""
     if linear.is_batched:
         return "weight of MatMul holds several matrices"
-    if linear.node.op_type == "Conv" and _pads(graph, linear):
+    if linear.node.op_type == "Conv" and pads_data(graph, linear):
         return "Conv pads its input: the shift would not reach the border"
     if linear.node.op_type == "ConvTranspose" and not _is_pointwise(linear):
         return "ConvTranspose is not pointwise: the shift would not reach every place alike"
@@ -222,7 +222,7 @@ def _peaks(weight: Tensor, view: tuple[int, ...], shape: tuple[int, ...]) -> Arr
     return np.asarray(peaks, np.float64)
 
 
-def _pads(graph: Graph, linear: Linear) -> bool:
+def pads_data(graph: Graph, linear: Linear) -> bool:
     """Whether a Conv may pad; SAME_* counts as padding unless it provably adds nothing."""
     node = linear.node
     auto_pad = ops.attribute(graph, node, "auto_pad")
