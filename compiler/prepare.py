@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from optc.emitter import Emitter
 from optc.errors import CapabilityError, ModelError
 from optc.launch.settings import check_precision, slices_of
-from optc.passes import InferShapes, LowerOperators, UpgradeOpset
+from optc.passes import (
+    InferShapes,
+    LowerOperators,
+    MergeTransposes,
+    RemoveDuplicates,
+    UpgradeOpset,
+)
 from optc.passes.base import PassContext
 from optc.pipeline import PlannedStep
 from optc.recipe import Recipe, load_recipe, resolve_pipeline
@@ -139,7 +145,8 @@ def lowering_steps(
     forms = {entry.op: list(entry.forms) for entry in runtime.forms} if runtime else {}
     options = {"forms": forms, "domains": list(domains), "keep_canonical": keep_canonical}
     asked.append({LowerOperators.name: options})
-    asked.append(InferShapes.name)
+    # Primitives bring what others next to them make superfluous.
+    asked.extend(step.name for step in (MergeTransposes, RemoveDuplicates, InferShapes))
     return tuple(PlannedStep(step.name, step.create()) for step in resolve_pipeline(asked))
 
 

@@ -20,12 +20,18 @@ from optc.passes.lower_operators import LowerOperators
 from optc.passes.merge_reshapes import MergeReshapes
 from optc.passes.merge_slices import MergeSlices
 from optc.passes.merge_transposes import MergeTransposes
+from optc.passes.move_affine import MoveAffine
 from optc.passes.move_transposes import MoveTransposes
 from optc.passes.orient_convolutions import OrientConvolutions
 from optc.passes.raise_activations import RaiseActivations
+from optc.passes.raise_attention import RaiseAttention
 from optc.passes.raise_gather import RaiseGather
+from optc.passes.raise_gemm import RaiseGemm
+from optc.passes.raise_group_norms import RaiseGroupNorms
+from optc.passes.raise_matmul import RaiseMatmul
 from optc.passes.raise_norms import RaiseNorms
 from optc.passes.raise_pools import RaisePools
+from optc.passes.raise_rotary import RaiseRotary
 from optc.passes.raise_shuffles import RaiseShuffles
 from optc.passes.raise_softmax import RaiseSoftmax
 from optc.passes.raise_split import RaiseSplit
@@ -48,13 +54,19 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     MergeTransposes,
     FoldBatchnorm,
     FoldAffine,
+    RaiseGemm,
+    MoveAffine,
     UpgradeOpset,
     LowerAffine,
     LowerOperators,
     RaiseActivations,
     RaiseNorms,
+    RaiseGroupNorms,
     RaiseSoftmax,
+    RaiseRotary,
+    RaiseAttention,
     RaiseGather,
+    RaiseMatmul,
     HoistLookups,
     OrientConvolutions,
     WidenConvolutions,
@@ -88,6 +100,7 @@ __all__ = [
     "MergeReshapes",
     "MergeSlices",
     "MergeTransposes",
+    "MoveAffine",
     "MoveTransposes",
     "OrientConvolutions",
     "Pass",
@@ -95,9 +108,14 @@ __all__ = [
     "PassOptions",
     "PassResult",
     "RaiseActivations",
+    "RaiseAttention",
     "RaiseGather",
+    "RaiseGemm",
+    "RaiseGroupNorms",
+    "RaiseMatmul",
     "RaiseNorms",
     "RaisePools",
+    "RaiseRotary",
     "RaiseShuffles",
     "RaiseSoftmax",
     "RaiseSplit",

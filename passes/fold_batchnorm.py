@@ -17,9 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-import numpy as np
-
 from optc.passes.base import RewritePass
+from optc.passes.channel_maps import batchnorm_terms
 from optc.passes.linear import bias_adder, linear_of
 from optc.passes.weights import ChannelAffine, check_after, check_before, fold_after, fold_before
 from optc.rewrite.pattern import Rule, const, optional
@@ -196,10 +195,8 @@ def _norm_error(match: Match, rank: int | None, axis: int, channels: int) -> str
 
 def _affine(match: Match) -> ChannelAffine:
     """The normalization as scale and shift; not finite when the variance is not positive."""
-    gamma, beta, mean, variance = (match.array(name) for name in _PARAMETERS)
-    with np.errstate(all="ignore"):
-        scale = gamma / np.sqrt(variance + match.attribute(_BN, "epsilon"))
-        return ChannelAffine(scale, beta - mean * scale)
+    scale, shift = batchnorm_terms(match.graph, match.node(_BN))
+    return ChannelAffine(scale, shift)
 
 
 _CONV: Final = _Form("conv", "Conv")

@@ -10,6 +10,8 @@ together hold exactly in real numbers:
     relu(k - relu(p))  =  k - k clip(p / k)        relu(min(p, k))  =  k clip(p / k)
     clip(p)  =  1 - clip(1 - p),  clip into [0, 1]
     |p|  =  2 relu(p) - p                          step(x) x  =  relu(x)
+    [p > 0]  =  1 - [-p >= 0], which are step and reach: they differ at 0
+    e^p sigmoid(p)  =  e^p - sigmoid(p)
     log(e^p q^n)  =  p + n log(q)                  for what is positive
     mean(a p)  =  a mean(p)                        a the same along the axes; the mean is linear
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 _MOST_TERMS: Final = 24
 _MOST_POWER: Final = 4
+_MOST_VALUES: Final = 3
+_DEEPEST: Final = 5  # log(mean(exp(x - max(x)))) is the deepest idea
 _DIGITS: Final = 2e-6
 
 Axes: TypeAlias = tuple[int, ...]
@@ -37,7 +41,7 @@ Axes: TypeAlias = tuple[int, ...]
 
 
 class FormulaTooLongError(Exception):
-    """A formula has more terms than any idea: it is given up."""
+    """A formula has more terms, parameters or levels than any idea: it is given up."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,29 @@ class Atom:
     inner: Formula | None = None
     axes: Axes = ()
     value: Value | None = None
+
+    def __post_init__(self) -> None:
+        if self.depth > _DEEPEST:
+            raise FormulaTooLongError
+
+    @cached_property
+    def depth(self) -> int:
+        """How many functions are nested in it."""
+        return 0 if self.inner is None else 1 + self.inner.depth
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.kind, self.inner, self.axes, self.value))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def values(self) -> frozenset[Value]:
+        """The parameters in it."""
+        if self.inner is not None:
+            return self.inner.values
+        return frozenset() if self.value is None else frozenset({self.value})
 
     @cached_property
     def sort_key(self) -> str:
@@ -83,6 +110,24 @@ class Formula:
     """
 
     terms: tuple[tuple[Monomial, float], ...]
+
+    @cached_property
+    def depth(self) -> int:
+        """How many functions are nested in it."""
+        return max((atom.depth for monomial, _ in self.terms for atom, _ in monomial), default=0)
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.terms)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def values(self) -> frozenset[Value]:
+        """The parameters in it."""
+        atoms = (atom for monomial, _ in self.terms for atom, _ in monomial)
+        return frozenset().union(*(atom.values for atom in atoms))
 
     @cached_property
     def sort_key(self) -> str:
@@ -174,7 +219,10 @@ def _sum(terms: Iterable[tuple[Monomial, float]]) -> Formula:
     kept = [(m, c) for m, c in found.items() if abs(c) > 1e-7 * largest[m]]
     if len(kept) > _MOST_TERMS:
         raise FormulaTooLongError
-    return Formula(tuple(sorted(kept, key=lambda term: _key(term[0]))))
+    result = Formula(tuple(sorted(kept, key=lambda term: _key(term[0]))))
+    if len(result.values) > _MOST_VALUES:
+        raise FormulaTooLongError
+    return result
 
 
 def _product(one: Monomial, other: Monomial) -> Monomial:
@@ -185,23 +233,39 @@ def _product(one: Monomial, other: Monomial) -> Monomial:
     return tuple(sorted(kept, key=lambda pair: pair[0].sort_key))
 
 
-_STEP: Final = Atom("step", X)
+_STEPS: Final = (Atom("step", X), Atom("reach", X))
 _RELU: Final = Atom("relu", X)
 
 
 def _reduced(monomial: Monomial, coefficient: float) -> Iterable[tuple[Monomial, float]]:
-    """step(x) x = relu(x), step(x) step(x) = step(x)."""
+    """step(x) x = relu(x), step(x) step(x) = step(x), e^p sigmoid(p) = e^p - sigmoid(p)."""
     powers = dict(monomial)
-    if powers.get(_STEP, 0) >= 1:
+    for atom in monomial_atoms(monomial, "sigmoid"):
+        other = Atom("exp", atom.inner)
+        if powers[atom] == 1 and powers.get(other) == 1:
+            rest = [pair for pair in monomial if pair[0] not in (atom, other)]
+            left, right = (_ordered([*rest, (item, 1.0)]) for item in (other, atom))
+            return (left, coefficient), (right, -coefficient)
+    for step in _STEPS:
+        if powers.get(step, 0) < 1:
+            continue
         leaf = X.terms[0][0][0][0]
-        powers[_STEP] = 1.0
+        powers[step] = 1.0
         if powers.get(leaf, 0) >= 1:
-            del powers[_STEP]
+            del powers[step]
             powers[leaf] -= 1
             powers[_RELU] = powers.get(_RELU, 0) + 1
-        pairs = [(atom, e) for atom, e in powers.items() if e]
-        monomial = tuple(sorted(pairs, key=lambda pair: pair[0].sort_key))
+        return ((_ordered((atom, e) for atom, e in powers.items() if e), coefficient),)
     return ((monomial, coefficient),)
+
+
+def monomial_atoms(monomial: Monomial, kind: str) -> list[Atom]:
+    """The factors of one kind."""
+    return [atom for atom, _ in monomial if atom.kind == kind]
+
+
+def _ordered(pairs: Iterable[tuple[Atom, float]]) -> Monomial:
+    return tuple(sorted(pairs, key=lambda pair: pair[0].sort_key))
 
 
 def is_positive(atom: Atom) -> bool:

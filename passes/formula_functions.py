@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
+from optc.ir import DType
 from optc.passes.formula import ZERO, Atom, Formula, is_positive, lead, number, of, sigmoid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from optc.ir import Value
+    from optc.ir import Tensor, Value
     from optc.passes.formula import Axes
 
 
@@ -117,10 +118,14 @@ def maximum(one: Formula, other: Formula) -> Formula:
     return other + relu(one - other)
 
 
-def step(inner: Formula) -> Formula:
-    """1 where p > 0, else 0."""
-    scale = abs(lead(inner)) or 1.0
-    return of(Atom("step", inner.times(1 / scale)))
+def step(inner: Formula, *, strict: bool = True) -> Formula:
+    """1 where p > 0, or where p >= 0 if not `strict`, else 0."""
+    if inner.number is not None:
+        return number(float(inner.number > 0 if strict else inner.number >= 0))
+    scale = lead(inner)
+    if scale < 0:
+        return number(1) - step(inner.times(-1), strict=not strict)
+    return of(Atom("step" if strict else "reach", inner.times(1 / scale)))
 
 
 def is_variance(formula: Formula) -> bool:
@@ -135,6 +140,30 @@ def is_variance(formula: Formula) -> bool:
         if same and one == 1 and two == 2 and first.inner is not None and second.inner is not None:
             return first.inner == second.inner * second.inner
     return False
+
+
+_FAMILIAR: Final = (
+    math.sqrt(2),
+    math.sqrt(0.5),
+    math.sqrt(2 / math.pi),
+    0.044715,
+    1.702,
+    1 / 6,
+)
+
+
+def meant(tensor: Tensor) -> float:
+    """The number of a constant of one element.
+
+    In a 16-bit type it is the familiar one that is rounded to it: computing with that differs by
+    no more than the rounding of the operation that the constant is in.
+    """
+    found = tensor.numpy().reshape(-1)[0]
+    if tensor.dtype in (DType.F16, DType.BF16):
+        for number in _FAMILIAR:
+            if tensor.dtype.numpy.type(number) == found:
+                return number
+    return float(found)
 
 
 def parameter(value: Value) -> Formula:

@@ -1,7 +1,6 @@
 """The formula that a value computes from another one, read from the graph.
 
-Numbers are constants of one element; constants of several elements are parameters, which stand in
-the formula as values. Statistics over axes may drop the axes and get them back by a view.
+Numbers are constants of one element, parameters those of several. Statistics may drop their axes.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from optc.passes import formula_functions as functions
 from optc.passes.formula import Atom, Formula, FormulaTooLongError, X, number, of, sigmoid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from optc.ir import Graph, Node, Shape, Value
     from optc.passes.formula import Axes
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 _FLOATS: Final = (DType.F32, DType.F16, DType.BF16, DType.F64)
 _VIEWS: Final = ("Reshape", "Unsqueeze", "Squeeze", "Expand")
-_LONGEST: Final = 28
 _BOUNDS_SINCE: Final = 11
 
 _UNARY: Final[Mapping[str, _Unary]] = {
@@ -44,18 +42,28 @@ _UNARY: Final[Mapping[str, _Unary]] = {
 }
 _BINARY: Final[Mapping[str, Callable[[Formula, Formula], Formula]]] = {
     "Add": Formula.__add__,
+    "Sum": Formula.__add__,
     "Sub": Formula.__sub__,
     "Mul": Formula.__mul__,
     "Div": lambda p, q: p * q.power(-1),
     "Max": functions.maximum,
     "Min": lambda p, q: functions.maximum(p.times(-1), q.times(-1)).times(-1),
 }
-_REDUCTIONS: Final = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceL2", "ReduceSumSquare")
-_PARAMETRIC: Final = ("Pow", "Clip", "HardSigmoid", "LeakyRelu", "PRelu", "Elu", "Where", "Sum")
+_REDUCTIONS: Final = (
+    "ReduceMean",
+    "ReduceSum",
+    "ReduceMax",
+    "ReduceL2",
+    "ReduceSumSquare",
+    "ReduceLogSumExp",
+)
+_WHOLE: Final = ("GlobalAveragePool", "GlobalMaxPool")
+_ONE_AXIS_SINCE: Final = 13
+_PARAMETRIC: Final = ("Pow", "Clip", "HardSigmoid", "LeakyRelu", "PRelu", "Elu", "Where")
 _COMPARED: Final = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 
 READABLE: Final = frozenset(
-    {*_UNARY, *_BINARY, *_REDUCTIONS, *_PARAMETRIC, *_VIEWS, *_COMPARED, "GlobalAveragePool"}
+    {*_UNARY, *_BINARY, *_REDUCTIONS, *_PARAMETRIC, *_VIEWS, *_COMPARED, *_WHOLE, "Softmax"}
 )
 """Operators that formulas are read from."""
 
@@ -125,10 +133,10 @@ class FormulaReader:
             return self._mapped(operands[0], _UNARY[node.op_type])
         if node.op_type in _BINARY and len(operands) == 2:
             return self._combined(operands, _BINARY[node.op_type])
-        if node.op_type == "Sum" and len(operands) == 2:
-            return self._combined(operands, Formula.__add__)
-        if node.op_type in _REDUCTIONS or node.op_type == "GlobalAveragePool":
+        if node.op_type in _REDUCTIONS or node.op_type in _WHOLE:
             return self._reduction(node)
+        if node.op_type == "Softmax":
+            return self._softmax(node)
         if node.op_type in _VIEWS:
             return self._view(node)
         rule = getattr(self, f"_{node.op_type.lower()}", None)
@@ -144,8 +152,8 @@ class FormulaReader:
         operands: tuple[Value | None, ...],
         function: Callable[[Formula, Formula], Formula],
     ) -> _Read | None:
-        reads = [None if value is None else self._of(value) for value in operands]
-        one, other = reads
+        one = None if operands[0] is None else self._of(operands[0])
+        other = None if operands[1] is None or one is None else self._of(operands[1])
         if one is None or other is None:
             return None
         varying = {read.dropped for read in (one, other) if read.formula.number is None}
@@ -221,17 +229,19 @@ class FormulaReader:
         if above is None or any(read is None or read.dropped for read in reads):
             return None
         one, other = (read.formula for read in reads if read is not None)
-        return _Read(other + functions.step(above) * (one - other))
+        return _Read(other + above * (one - other))
 
     def _condition(self, node: Node) -> Formula | None:
-        """The formula that is compared with zero; equal counts as either, both branches agree."""
+        """1 where a comparison holds, else 0."""
         if not node.is_op(*_COMPARED):
             return None
         left, right = (None if v is None else self._of(v) for v in self._graph.operands(node))
         if left is None or right is None or left.dropped or right.dropped:
             return None
         difference = left.formula - right.formula
-        return difference if node.op_type.startswith("Greater") else difference.times(-1)
+        if node.op_type.startswith("Less"):
+            difference = difference.times(-1)
+        return functions.step(difference, strict=not node.op_type.endswith("OrEqual"))
 
     # ---- statistics and views ------------------------------------------------------------------
 
@@ -244,23 +254,38 @@ class FormulaReader:
         axes = self._axes(node, len(self._shape))
         if shape is None or not axes or not _same(shape, self._shape):
             return None
-        whole = node.op_type == "GlobalAveragePool"
+        whole = node.op_type in _WHOLE
         keeps = whole or bool(self._attribute(node, "keepdims"))
         return _Read(self._reduced(node.op_type, read.formula, axes), () if keeps else axes)
 
     def _reduced(self, op_type: str, inner: Formula, axes: Axes) -> Formula:
         if op_type in {"ReduceMean", "GlobalAveragePool"}:
             return functions.mean(inner, axes)
-        if op_type == "ReduceMax":
+        if op_type in {"ReduceMax", "GlobalMaxPool"}:
             return functions.statistic("max", inner, axes)
         if op_type == "ReduceSum":
             return self.total(inner, axes)
+        if op_type == "ReduceLogSumExp":
+            return functions.log(self.total(functions.exp(inner), axes))
         square = self.total(inner * inner, axes)
         return square if op_type == "ReduceSumSquare" else square.power(0.5)
 
+    def _softmax(self, node: Node) -> _Read | None:
+        operand = self._graph.operand(node, 0)
+        read = None if operand is None else self._of(operand)
+        if read is None or read.dropped or self._shape is None:
+            return None
+        rank = len(self._shape)
+        axis = self._attribute(node, "axis") % rank
+        if self._graph.opset < _ONE_AXIS_SINCE and axis != rank - 1:
+            return None
+        largest = functions.statistic("max", read.formula, (axis,))
+        exponential = functions.exp(read.formula - largest)
+        return _Read(exponential * self.total(exponential, (axis,)).power(-1))
+
     def _axes(self, node: Node, rank: int) -> Axes:
         """The reduced axes; none when they are not known."""
-        if node.op_type == "GlobalAveragePool":
+        if node.op_type in _WHOLE:
             return tuple(range(2, rank))
         operand = self._graph.operand(node, 1)
         if operand is None:
@@ -297,11 +322,20 @@ class FormulaReader:
 
 def _axes_of(formula: Formula) -> Axes:
     """The axes that a formula of statistics is constant along; none when it is not one of these."""
-    found = {atom.axes for monomial, _ in formula.terms for atom, _ in monomial if atom.axes}
+    found = set(_all_axes(formula))
     if len(found) != 1:
         return ()
     (axes,) = found
     return axes if formula.constant_along(axes) else ()
+
+
+def _all_axes(formula: Formula) -> Iterator[Axes]:
+    for monomial, _ in formula.terms:
+        for atom, _ in monomial:
+            if atom.axes:
+                yield atom.axes
+            elif atom.inner is not None:
+                yield from _all_axes(atom.inner)
 
 
 def _same(one: Shape, other: Shape) -> bool:
@@ -309,10 +343,10 @@ def _same(one: Shape, other: Shape) -> bool:
 
 
 def _constant(value: Value) -> _Read | None:
-    tensor = value.constant
-    assert tensor is not None
+    if (tensor := value.constant) is None:
+        return None
     if tensor.elements == 1 and (tensor.dtype in _FLOATS or tensor.dtype.is_integer):
-        return _Read(number(float(tensor.numpy().reshape(-1)[0])))
+        return _Read(number(functions.meant(tensor)))
     if tensor.dtype not in _FLOATS:
         return None
     return _Read(of(Atom("value", value=value)))
@@ -331,18 +365,19 @@ class Cone:
     nodes: tuple[Node, ...]
 
 
-def cones(graph: Graph, root: Node, place: Mapping[Node, int]) -> list[Cone]:
+def cones(graph: Graph, root: Node, place: Mapping[Node, int], longest: int) -> list[Cone]:
     """The cones of a root, largest first.
 
     Args:
         graph: the graph.
         root: the operation that they end at.
         place: position of operations in the order of the graph.
+        longest: the most operations of a cone.
     """
     frontier = {root.output}
     nodes: list[Node] = []
     found: list[Cone] = []
-    while frontier and len(nodes) < _LONGEST:
+    while frontier and len(nodes) < longest:
         if len(frontier) == 1 and nodes:
             found.append(Cone(next(iter(frontier)), tuple(nodes)))
         last = max(frontier, key=lambda value: place.get(value.node, -1))

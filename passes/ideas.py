@@ -22,7 +22,7 @@ from optc.rewrite.trace import Trace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from optc.ir import DType, Graph, Node, Value
+    from optc.ir import DType, Graph, Node, Type, Value
     from optc.passes.base import PassContext
     from optc.passes.formula import Formula
     from optc.passes.formula_of import Cone
@@ -82,11 +82,13 @@ class IdeasPass(Pass):
         marks: operators of which one is in every spelling, with the idea that it marks.
         always: marks that are for nothing else: where one is left, that is refused; where another
             one is left, only what is nearly an idea is.
+        longest: the most operations that an idea is looked for in.
     """
 
     ideas: ClassVar[tuple[Idea, ...]]
     marks: ClassVar[Mapping[str, str]]
     always: ClassVar[frozenset[str]] = frozenset()
+    longest: ClassVar[int] = 28
 
     def apply(self, graph: Graph, context: PassContext) -> PassResult:
         """Look for the ideas in the graph and all its subgraphs."""
@@ -102,10 +104,14 @@ class _Search:
         self.ideas = wanted.ideas
         self.marks = wanted.marks
         self.always = wanted.always
+        self.longest = wanted.longest
         self.trace = trace
         self.place: dict[Node, int] = {}
         self.readers: dict[Value, FormulaReader] = {}
         self.why: dict[Node, str] = {}
+        self.firm: set[Node] = set()
+        # Ideas are a matter of formula, operator and type: what is none of them is asked once.
+        self.nothing: set[tuple[Formula, str, Type | None]] = set()
 
     def run(self) -> None:
         nodes = self.graph.ordered()
@@ -133,7 +139,7 @@ class _Search:
                 yield node
 
     def _try(self, root: Node) -> None:
-        for cone in cones(self.graph, root, self.place):
+        for cone in cones(self.graph, root, self.place, self.longest):
             if not any(node.op_type in self.marks for node in cone.nodes):
                 continue
             found = self._read(root, cone)
@@ -153,38 +159,49 @@ class _Search:
         return Found(self.graph, root, leaf, reader, formula)
 
     def _match(self, found: Found, cone: Cone) -> bool:
-        for idea in self.ideas:
+        kind = (found.formula, found.root.op_type, found.leaf.type)
+        matched = False
+        for idea in () if kind in self.nothing else self.ideas:
             result = idea.match(found)
             if result is None:
                 continue
+            matched = True
             if isinstance(result, str):
-                self._note(cone, result)
+                self._note(cone, result, firm=True)
                 continue
             if reason := self._kept(cone):
-                self._note(cone, reason)
+                self._note(cone, reason, firm=True)
                 return False
             self._write(idea, result, cone)
             return True
+        if not matched:
+            self.nothing.add(kind)
         if _is_near(found.formula) or any(node.op_type in self.always for node in cone.nodes):
             self._note(cone, f"computes {_short(found.formula)}")
         return False
 
-    def _note(self, cone: Cone, reason: str) -> None:
-        """Keep the first thing that is said of a mark: roots come from the largest part on."""
+    def _note(self, cone: Cone, reason: str, *, firm: bool = False) -> None:
+        """Keep the first thing that is said of a mark, for roots come from the largest part on.
+
+        What an idea says of its own (`firm`) comes before what the formula just is.
+        """
         for node in cone.nodes:
-            if node.op_type in self.marks:
-                self.why.setdefault(node, reason)
+            if node.op_type in self.marks and (node not in self.firm or node not in self.why):
+                if firm:
+                    self.firm.add(node)
+                    self.why[node] = reason
+                else:
+                    self.why.setdefault(node, reason)
 
     def _kept(self, cone: Cone) -> str | None:
         """Why the operations would stay although the root is replaced, or None."""
-        inside = set(cone.nodes)
         gone = {cone.nodes[0]}
         for node in cone.nodes[1:]:
             others = (use for use in self.graph.uses(node.output) if use.node not in gone)
             other = next(others, None)
             if other is None:
                 gone.add(node)
-            elif node.op_type in self.marks and other.node not in inside:
+            elif node.op_type in self.marks:
                 return f"{node.op_type} output {use_text(other, 'also feeds')}"
         return None
 

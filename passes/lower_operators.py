@@ -15,7 +15,7 @@ from pydantic import Field
 
 from optc.errors import InternalError
 from optc.ir import ops
-from optc.passes import forms_activations, forms_norms
+from optc.passes import forms_activations, forms_attention, forms_norms, forms_rotary
 from optc.passes.base import Pass, PassOptions, PassResult
 from optc.passes.forms import (
     CANONICAL,
@@ -37,7 +37,13 @@ if TYPE_CHECKING:
     from optc.passes.base import PassContext
 
 _TABLE: Final = {
-    (form.op, form.name): form for form in (*forms_activations.FORMS, *forms_norms.FORMS)
+    (form.op, form.name): form
+    for form in (
+        *forms_activations.FORMS,
+        *forms_norms.FORMS,
+        *forms_attention.FORMS,
+        *forms_rotary.FORMS,
+    )
 }
 
 

@@ -4,9 +4,10 @@
     Reshape(Transpose(x, p), s)      = Reshape(x, s)         p moves only dimensions of size 1
     Squeeze(Transpose(x, p), a)      = Squeeze(x, [p[i] for i in a])  what is left stays in order
     Transpose(Unsqueeze(x, a), p)    = Unsqueeze(x, [i where p[i] in a])                 likewise
+    Transpose(Reshape(x, s), p)      = Reshape(x, [s[i] for i in p])   p moves only sizes of 1
     Reshape(Transpose(Reshape(x)))   = Transpose(x, q)       the reshapes only join and part axes
 
-The three before the last remove a transpose that moves no element in memory. The last is how
+The four before the last remove a transpose that moves no element in memory. The last is how
 torch.export (PyTorch 2.13) writes the keys of an attention: [B, h, L, d] as [B·h, L, d], that
 transposed, and back to [B, h, d, L].
 Source: ONNX operators Transpose-25, Reshape-25, Squeeze-25, Unsqueeze-25.
@@ -203,6 +204,60 @@ class UnsqueezeTranspose(Rule):
         return None if before is None or axes is None else before + len(axes)
 
 
+class ReshapeTranspose(Rule):
+    """A transpose that moves only dimensions of size 1 which a Reshape has made: make them there.
+
+    Refuses: a transpose that moves elements; a shape that is not constant; a copied dimension (0)
+    that is no number and would be another place's; a Reshape that is used elsewhere.
+    """
+
+    def pattern(self, op: Any, x: Pattern, shape: Pattern) -> Pattern:
+        """Transpose(Reshape(x, shape))."""
+        root: Pattern = op.Transpose(op.Reshape(x, shape))
+        return root
+
+    def check(self, match: Match) -> Refusal | None:
+        """The elements keep their order in memory, and the new shape can be written down."""
+        shape = shape_of(match.graph, match.node("Reshape").output)
+        perm = _perm(match, "Transpose", None if shape is None else len(shape))
+        if shape is None or perm is None:
+            return match.refuse("the shape before the Transpose is not known")
+        if not _in_order(i for i in perm if shape[i] != 1):
+            return match.refuse("the Transpose moves dimensions that are not known to be 1")
+        if use := match.other_use("Reshape"):
+            return match.refuse_use("Reshape", use)
+        if match.tensor("shape") is None:
+            return match.refuse(f"the new shape {match.value('shape').name} is not constant")
+        if self._target(match) is None:
+            return match.refuse("the new shape copies a dimension that is not a positive number")
+        return None
+
+    def rewrite(self, match: Match, build: Builder) -> Value:
+        """Reshape(x, the shape in the new order)."""
+        old = match.tensor("shape")
+        assert old is not None
+        target = self._target(match) or []
+        shape = build.constant(target, dtype=old.dtype, name=match.value("shape").name)
+        return build.Reshape(match.value("x"), shape, like=match.node("Reshape"))
+
+    def _target(self, match: Match) -> list[int] | None:
+        shape = shape_of(match.graph, match.node("Reshape").output)
+        assert shape is not None
+        perm = _perm(match, "Transpose", len(shape))
+        assert perm is not None
+        target = [int(dim) for dim in match.array("shape")]
+        copies = not match.attribute("Reshape", "allowzero")
+        found: list[int] = []
+        for place, axis in enumerate(perm):
+            entry, size = target[axis], shape[axis]
+            if entry == 0 and copies and place != axis:
+                if not isinstance(size, int) or size < 1:
+                    return None
+                entry = size
+            found.append(entry)
+        return found
+
+
 class ReshapeTransposeReshape(Rule):
     """A transpose of joined axes, which are parted again afterwards, is one of the axes themselves.
 
@@ -265,6 +320,7 @@ class MergeTransposes(RewritePass):
         TransposeSqueeze(),
         UnsqueezeTranspose(),
         ReshapeTransposeReshape(),
+        ReshapeTranspose(),
     )
 
 

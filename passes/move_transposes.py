@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from optc.errors import InternalError
 from optc.ir import Origin, TensorType
 from optc.ir.shape_site import shape_of
 from optc.passes.base import Pass, PassResult
@@ -57,8 +58,11 @@ class MoveTransposes(Pass):
         del context
         trace = Trace(self.name)
         for nested in tuple(graph.walk()):
+            budget = len(nested) + 100
             while _improve(nested, trace):
-                pass
+                budget -= 1
+                if budget < 0:
+                    raise InternalError("rewrite-endless", f"{self.name} does not end")
         return PassResult(bool(trace.counts), trace.counts, trace.refusals)
 
 
@@ -106,11 +110,13 @@ class _Mover:
         self._region, self._plan, self._made_by = region, plan, made_by
         self._graph, self._perm = region.graph, region.perm
         self._permuted: dict[Value, Value] = {}
+        self._gone: list[Node] = []
 
     def run(self) -> list[Node]:
         """Change the graph; returns the nodes that are gone."""
         order = [node for node in self._graph.ordered() if node in self._plan]
         around = self._region.transposes()
+        self._merge_chains()
         for node in order:
             self._feed(node)
         results = [v for node in order if not self._plan[node].absorbs for v in node.outputs if v]
@@ -119,7 +125,30 @@ class _Mover:
             self._rewrite(node)
         for value in results:
             self._leave(value, closers)
-        return remove_unused(self._graph, around)
+        return self._gone + remove_unused(self._graph, around)
+
+    def _merge_chains(self) -> None:
+        """Let transposes of transposed values read the source: the plan counts on it."""
+        graph, region = self._graph, self._region
+        for value in region.values:
+            first, source = perm_of(graph, value.node), graph.operand(value.node, 0)
+            if first is None or source is None or region.is_inside(value.node):
+                continue
+            for use in list(graph.uses(value)):
+                second = perm_of(graph, use.node)
+                if second is None or region.is_inside(use.node):
+                    continue
+                perm = composed(first, second)
+                if list(perm) == sorted(perm):
+                    graph.replace_uses(use.node.output, source)
+                    self._gone += remove_unused(graph, [use.node])
+                else:
+                    self._set_perm(use.node, perm)
+                    graph.set_operand(use.node, 0, source)
+
+    def _set_perm(self, node: Node, perm: Perm) -> None:
+        self._graph.set_attributes(node, dict(node.attributes) | {"perm": to_attr(perm)})
+        node.origin = Origin(self._made_by, (node.source_origin(),))
 
     def _is_moved(self, value: Value) -> bool:
         how = self._plan.get(value.node)
@@ -205,8 +234,7 @@ class _Mover:
             elif self._region.is_neutral(use.node):
                 perm = perm_of(graph, use.node)
                 assert perm is not None
-                attributes = dict(use.node.attributes) | {"perm": to_attr(composed(back, perm))}
-                graph.set_attributes(use.node, attributes)
+                self._set_perm(use.node, composed(back, perm))
             else:
                 outside.append(use)
         if not outside:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+import numpy as np
+
 from optc.passes import formula_functions as functions
 from optc.passes.formula import X, close, number, sigmoid
 from optc.passes.ideas import Idea, IdeasPass, attribute_bounds
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 
 _LEAF: Final = X.terms[0][0]
 _RELU: Final = functions.relu(X).terms[0][0]
-_LOOSE: Final = 2e-4  # 0.044715 and 0.797885 are written with few digits
+_LOOSE: Final = 1e-5  # √(2/π) is written as 0.79788
+_ROOT: Final = 5e-6  # Paddle writes √2 as 1.41421
 
 _GELU: Final = X.times(0.5) + X.times(0.5) * functions.erf(X.times(math.sqrt(0.5)))
 _CUBIC: Final = (X + X.power(3).times(0.044715)).times(2 * math.sqrt(2 / math.pi))
@@ -107,7 +110,7 @@ def _hardsigmoid(found: Found) -> Writer | None:
 def _leaky(found: Found) -> Writer | None:
     numbers = dict(_numbers(found.formula))
     slope, rest = numbers.pop(_LEAF, 0.0), numbers.pop(_RELU, 0.0)
-    if numbers or not slope or abs(slope + rest - 1) > 2e-6 or slope < 0:
+    if numbers or not slope or not rest or abs(slope + rest - 1) > 2e-6 or slope < 0:
         return None
     return _unary("LeakyRelu", found, alpha=slope)
 
@@ -124,29 +127,42 @@ def _prelu(found: Found) -> Writer | None:
     slope = values.pop()
     assert slope is not None
     weight = functions.parameter(slope)
-    wanted = functions.relu(X) * (number(1) - weight) + X * weight
-    if not close(found.formula, wanted):
-        return None
-    return lambda build: build.PRelu(found.leaf, slope)
+    for sign in (1.0, -1.0):
+        below = weight.times(sign)
+        if close(found.formula, functions.relu(X) * (number(1) - below) + X * below):
+            return lambda build: build.PRelu(found.leaf, _signed(build, slope, sign))
+    return None
+
+
+def _signed(build: Builder, value: Value, sign: float) -> Value:
+    if sign > 0:
+        return value
+    assert value.constant is not None
+    return build.like(-value.constant.numpy().astype(np.float64), value)
 
 
 def _elu(found: Found) -> Writer | None:
     alpha = -found.formula.constant
-    if not alpha:
+    kinds = {atom.kind for monomial, _ in found.formula.terms for atom, _ in monomial}
+    if not alpha or "exp" not in kinds:
         return None
     below = functions.exp(X - functions.relu(X)) - number(1)
     branch = (functions.exp(X) - number(1)).times(alpha)
-    chosen = branch + functions.step(X) * (X - branch)
-    if close(found.formula, functions.relu(X) + below.times(alpha)):
+    steps = (functions.step(X, strict=strict) for strict in (True, False))
+    chosen = (branch + step * (X - branch) for step in steps)
+    spellings = (functions.relu(X) + below.times(alpha), *chosen)
+    if any(close(found.formula, spelling) for spelling in spellings):
         return _unary("Elu", found, alpha=alpha)
-    return _unary("Elu", found, alpha=alpha) if close(found.formula, chosen) else None
+    return None
 
 
 def _clip(found: Found) -> Writer | None:
     bounds = _bounds(found.formula)
-    if bounds is None or found.root.is_op("Clip", "Relu", "HardSigmoid"):
+    if bounds is None or found.root.is_op("HardSigmoid"):
         return None
-    if found.root.is_op("Max", "Min") and None in bounds:
+    if found.root.is_op("Clip") and found.graph.operand(found.root, 0) is found.leaf:
+        return None
+    if found.root.is_op("Max", "Min", "Relu") and None in bounds:
         return None  # one operation for one
 
     def write(build: Builder) -> Value:
@@ -204,7 +220,7 @@ class RaiseActivations(IdeasPass):
 
     name: ClassVar[str] = "raise-activations"
     ideas: ClassVar[tuple[Idea, ...]] = (
-        _fixed("gelu", "Gelu", _GELU),
+        _fixed("gelu", "Gelu", _GELU, _ROOT),
         _fixed("gelu", "Gelu", _GELU_TANH, _LOOSE, approximate="tanh"),
         _fixed("hard-swish", "HardSwish", _HARDSWISH),
         _fixed("mish", "Mish", _MISH),
@@ -235,3 +251,4 @@ class RaiseActivations(IdeasPass):
         "Where": "leaky-relu",
     }
     always: ClassVar[frozenset[str]] = frozenset({"Erf"})
+    longest: ClassVar[int] = 16

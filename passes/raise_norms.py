@@ -69,12 +69,12 @@ def _norm_of(formula: Formula) -> _Norm | str | None:
         if atom.kind == "group" and exponent == -0.5
     }
     if len(roots) != 1:
-        return None
+        return _why_no_root(formula)
     root = roots.pop()
     assert root.inner is not None
     spread = _spread(root.inner)
     if spread is None:
-        return None
+        return _why_no_spread(root.inner)
     axes, centred = spread
     core = Formula(tuple((_without(m, root), c) for m, c in formula.terms if _has(m, root)))
     bias = Formula(tuple((m, c) for m, c in formula.terms if not _has(m, root)))
@@ -85,6 +85,27 @@ def _norm_of(formula: Formula) -> _Norm | str | None:
     if not close(core, (X - middle) * scale, 1e-5):
         return "what is scaled is not x less its mean" if centred else "what is scaled is not x"
     return _Norm(axes, centred, root.inner.constant, scale, bias)
+
+
+def _why_no_root(formula: Formula) -> str | None:
+    """Says so where a deviation, not a variance, has something added to it."""
+    for monomial, _ in formula.terms:
+        for atom, exponent in monomial:
+            if atom.kind != "group" or exponent != -1 or atom.inner is None:
+                continue
+            inside = [a for m, _ in atom.inner.terms for a, power in m if power == 0.5]
+            if any(a.inner is not None and _spread(a.inner) for a in inside):
+                return "epsilon is added outside of the root"
+    return None
+
+
+def _why_no_spread(inner: Formula) -> str | None:
+    """Says so where the mean of squares is over other axes than the mean."""
+    atoms = [atom for monomial, _ in inner.terms for atom, _ in monomial]
+    nested = [a for atom in atoms if atom.inner for m, _ in atom.inner.terms for a, _ in m]
+    if len({atom.axes for atom in (*atoms, *nested) if atom.kind == "mean"}) > 1:
+        return "mean and variance are over different axes"
+    return None
 
 
 def _spread(inner: Formula) -> tuple[Axes, bool] | None:

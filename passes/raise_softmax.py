@@ -46,7 +46,7 @@ def _axes_in(formula: Formula) -> set[Axes]:
 def _match(found: Found, *, logarithm: bool) -> Writer | str | None:
     for axes in sorted(_axes_in(found.formula)):
         for pair in _spellings(found, axes):
-            if not close(found.formula, pair[logarithm]):
+            if not close(found.formula, pair[logarithm]) or found.root.is_op("Softmax"):
                 continue
             if len(axes) != 1:
                 return f"it is over the axes {', '.join(map(str, axes))}, the operator over one"
@@ -71,4 +71,8 @@ class RaiseSoftmax(IdeasPass):
         Idea("softmax", lambda found: _match(found, logarithm=False)),
         Idea("log-softmax", lambda found: _match(found, logarithm=True)),
     )
-    marks: ClassVar[Mapping[str, str]] = {"Exp": "softmax", "ReduceLogSumExp": "log-softmax"}
+    marks: ClassVar[Mapping[str, str]] = {
+        "Exp": "softmax",
+        "ReduceLogSumExp": "log-softmax",
+        "Log": "log-softmax",
+    }

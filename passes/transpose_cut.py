@@ -96,20 +96,20 @@ class Region:
 
     def is_opener(self, node: Node) -> bool:
         """Whether a Transpose makes a value whose permuted form is its operand."""
-        return perm_of(self.graph, node) == inverse(self.perm) and not self._is_inside(node)
+        return perm_of(self.graph, node) == inverse(self.perm) and not self.is_inside(node)
 
     def is_closer(self, node: Node) -> bool:
         """Whether a Transpose makes the permuted form of its operand."""
-        return perm_of(self.graph, node) == self.perm and not self._is_inside(node)
+        return perm_of(self.graph, node) == self.perm and not self.is_inside(node)
 
     def is_neutral(self, node: Node) -> bool:
         """Whether a Transpose takes, or makes, either layout at the same cost."""
         perm = perm_of(self.graph, node)
-        if perm is None or self._is_inside(node):
+        if perm is None or self.is_inside(node):
             return False
         return perm not in (self.perm, inverse(self.perm))
 
-    def _is_inside(self, node: Node) -> bool:
+    def is_inside(self, node: Node) -> bool:
         """Whether both sides of a Transpose belong to the region: it is then left alone."""
         return self.graph.operand(node, 0) in self.values and node.output in self.values
 

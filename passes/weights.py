@@ -130,7 +130,9 @@ def check_after(graph: Graph, linear: Linear, affine: ChannelAffine, root: Node)
     return _bias_error(linear, _bias_after, affine)
 
 
-def check_before(graph: Graph, linear: Linear, affine: ChannelAffine, root: Node) -> str | None:
+def check_before(
+    graph: Graph, linear: Linear, affine: ChannelAffine, root: Node, *, with_others: bool = False
+) -> str | None:
     """Why an affine map of the data of a linear operation cannot be folded, or None.
 
     Args:
@@ -138,8 +140,9 @@ def check_before(graph: Graph, linear: Linear, affine: ChannelAffine, root: Node
         linear: the operation.
         affine: the map, over input channels.
         root: the node that computes the map.
+        with_others: the caller folds the map into all that uses the data.
     """
-    if other := other_use(graph, linear.data, (linear.node,)):
+    if not with_others and (other := other_use(graph, linear.data, (linear.node,))):
         return f"{root.op_type} output {use_text(other, 'also feeds')}"
     if linear.adder and (other := other_use(graph, linear.node.output, (linear.adder,))):
         return f"{linear.node.op_type} output {use_text(other, 'also feeds')}"

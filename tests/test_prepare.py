@@ -108,9 +108,12 @@ def test_emit_opset_is_a_pass_at_the_end(recipe: dict[str, object]) -> None:
     assert [step.name for step in plan.pipeline] == ["upgrade-opset"]
 
 
+LOWERING = ["lower-operators", "merge-transposes", "remove-duplicates", "infer-shapes"]
+
+
 def lowering(plan: TargetPlan) -> LowerOperatorsOptions:
     """How operators are lowered, before the last inference of shapes."""
-    run = plan.lowering[-2].run
+    run = next(step.run for step in plan.lowering if step.name == "lower-operators")
     assert run is not None
     assert isinstance(run.options, LowerOperatorsOptions)
     return run.options
@@ -121,7 +124,7 @@ def test_the_forms_of_the_runtime_are_lowered_to_after_the_pipeline(
 ) -> None:
     asked = {**recipe, "pipeline": ["remove-dead"], "runtime": "onnxruntime"}
     runtime = load_runtime("onnxruntime")
-    added = [*(step.name for step in runtime.lowering), "lower-operators", "infer-shapes"]
+    added = [*(step.name for step in runtime.lowering), *LOWERING]
     (plan,) = prepare(asked).plans
     assert [step.name for step in plan.steps] == ["remove-dead", *added]
     assert lowering(plan) == LowerOperators.Options(
@@ -135,7 +138,7 @@ def test_without_lowering_operators_get_the_forms_that_every_runtime_has(
 ) -> None:
     asked = {**recipe, "pipeline": ["remove-dead"], "runtime": runtime, "emit": {"lower": False}}
     (plan,) = prepare(asked).plans
-    assert [step.name for step in plan.lowering] == ["lower-operators", "infer-shapes"]
+    assert [step.name for step in plan.lowering] == LOWERING
     options = lowering(plan)
     assert not options.forms
     assert options.domains == load_runtime(runtime).domains

@@ -32,10 +32,9 @@ def test_the_library_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     printed: list[object] = []
     (code,) = blocks("python")
     exec(compile(code, "README.md", "exec"), {"print": lambda *words: printed.append(words)})
-    assert [words[0] for words in printed if isinstance(words, tuple)] == [
-        "fold-constants",
-        "fold-batchnorm",
-    ]
+    names = [words[0] for words in printed if isinstance(words, tuple)]
+    assert names[:2] == ["fold-constants", "fold-batchnorm"]
+    assert "lower-operators" in names
     assert (tmp_path / "build" / "embedded" / "cascadelake" / "model.onnx").exists()
     assert (tmp_path / "build" / "folded.onnx").exists()
 

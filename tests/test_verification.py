@@ -67,7 +67,7 @@ def test_a_wrong_pass_is_found_by_bisecting(
         optc.compile(recipe)
     assert caught.value.code == "verification-failed"
     assert "output y" in caught.value.message
-    assert "begins with pass remove-identity (step 3 of 8)" in caught.value.message
+    assert "begins with pass remove-identity (step 3 of " in caught.value.message
     assert not (tmp_path / "out").exists()
 
 

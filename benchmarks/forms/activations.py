@@ -97,7 +97,7 @@ OTHERS: Mapping[str, Activation] = {
 
 
 def erf(g: Maker, x: str) -> str:
-    """The factor 1 + erf(x / √2)."""
+    """The factor with Erf in it."""
     return g.Add(g.Erf(g.Div(x, c(g, math.sqrt(2.0)))), c(g, 1.0))
 
 

@@ -1,6 +1,6 @@
 """Which session options and graph optimizations of ONNX Runtime slow a model down?
 
-usage: python -m benchmarks.forms.options MODEL… [--data FOLDER] [--budget SECONDS] [--json FILE]
+usage: python -m benchmarks.forms.options MODEL… [--only TEXT] [--json FILE]
 
 Each optimization is disabled alone; where that changes the operations executed, it is timed against
 the default, in turns. Inputs come from NAME.npz (keys ``test:INPUT``) in the folder of the model or
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,7 @@ def main() -> None:
     """Measure every model and print one line per option that changes something."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", nargs="+", type=Path)
+    parser.add_argument("--only", default="", help="regular expression of the option")
     parser.add_argument("--budget", type=float, default=3.0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -89,13 +91,13 @@ def main() -> None:
     if options.json and options.json.exists():
         rows = json.loads(options.json.read_text(encoding="utf-8"))
     for path in options.model:
-        rows[path.stem] = measure(path, options.budget)
+        rows.setdefault(path.stem, {}).update(measure(path, options.only, options.budget))
         if options.json:
             options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
-def measure(path: Path, budget: float) -> dict[str, Any]:
-    """Every option that changes something, against the default, for one model."""
+def measure(path: Path, only: str, budget: float) -> dict[str, Any]:
+    """Every chosen option that changes something, against the default, for one model."""
     feeds = _feeds(path)
     usual = executed(str(path), "onnxruntime", {})
     print(f"\n{path.stem}  {usual}", flush=True)
@@ -103,10 +105,13 @@ def measure(path: Path, budget: float) -> dict[str, Any]:
     twin = str(_twin(path))
     other = executed(twin, "onnxruntime", {})
     for name in OPTIMIZERS:
-        if executed(twin, "onnxruntime", {DISABLE: name}) != other:
+        if re.search(only, name) and executed(twin, "onnxruntime", {DISABLE: name}) != other:
             chosen[f"without {name}"] = {DISABLE: name}
     found: dict[str, Any] = {"executed": usual}
-    for name, keys in (chosen | (SETTINGS if path == Path(twin) else LEVELS)).items():
+    chosen |= SETTINGS if path == Path(twin) else LEVELS
+    for name, keys in chosen.items():
+        if not re.search(only, name):
+            continue
         forms = {
             form: partial(open_model, str(path), feeds, "onnxruntime", k)
             for form, k in (("default", {}), (name, keys))
@@ -138,7 +143,11 @@ def _feeds(path: Path) -> dict[str, np.ndarray]:
     for value in session.get_inputs():
         sample = stored.get(f"test:{value.name}")
         if sample is not None:
-            feeds[value.name] = np.ascontiguousarray(sample[:1] if sample.ndim else sample)
+            kind = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}.get(
+                value.type, np.float32
+            )
+            one = sample[0] if sample.ndim > len(value.shape) else sample[:1]
+            feeds[value.name] = np.asarray(one, kind)
             continue
         shape = [n if isinstance(n, int) else 1 for n in value.shape]
         if "int64" in value.type:

@@ -238,6 +238,16 @@ def broadcast(a: Dim, b: Dim) -> Dim:
     return a if _clipped(b, a) else b if _clipped(a, b) else None
 
 
+def spans(dim: Dim, size: Dim) -> bool:
+    """Whether a dimension that broadcasts to `size` is provably as large, so not repeated."""
+    dim, size = clean(dim), clean(size)
+    if dim is None or isinstance(dim, int):
+        return dim is not None and (dim != 1 or size == 1)
+    if equal(dim, size) or _never_one(dim):
+        return True
+    return isinstance(size, str) and _clipped(dim, size)
+
+
 def _never_one(dim: str) -> bool:
     """Whether a dimension is at least 2, or a multiple of such a number."""
     return at_least(dim, 2) or math.gcd(*(factor for _, factor in parse(dim))) > 1

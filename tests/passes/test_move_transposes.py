@@ -212,6 +212,38 @@ REWRITES = {
         }
         """,
     ),
+    "a pair outside of the region that reads the same transpose": (
+        """
+        g (float[2,4] x) => (float[4] y, float[1,4] z) <int64 k = {1}, int64[1] i = {1}>
+        {
+           a = Transpose (x)
+           b = Transpose (a)
+           y = Gather (b, k)
+           c = ReduceMax (a, i)
+           d = Transpose (c)
+           z = Relu (d)
+        }
+        """,
+        """
+        g (float[2,4] x) => (float[4] y, float[1,4] z) <int64 k = {1}, int64[1] i = {0}>
+        { y = Gather (x, k) c = ReduceMax (x, i) z = Relu (c) }
+        """,
+    ),
+    "a transpose by another permutation follows": (
+        """
+        g (float[2,3,4] x) => (float[2,3,4] y, float[4,2,3] z)
+        {
+           a = Transpose <perm = [0, 2, 1]> (x)
+           b = Relu (a)
+           y = Transpose <perm = [0, 2, 1]> (b)
+           z = Transpose <perm = [1, 0, 2]> (b)
+        }
+        """,
+        """
+        g (float[2,3,4] x) => (float[2,3,4] y, float[4,2,3] z)
+        { y = Relu (x) z = Transpose <perm = [2, 0, 1]> (y) }
+        """,
+    ),
     "a graph output inside keeps its layout": (
         """
         g (float[64,2] x) => (float[2,1] y, float[64,2] z) <int64[1] i = {-1}>

@@ -17,7 +17,7 @@ from optc.ir.verify import verify
 from optc.numerics.compare import compare_outputs
 from optc.numerics.evaluate import open_session
 from optc.numerics.tolerance import Tolerance
-from optc.passes import ALL_PASSES, Pass, PassContext, UpgradeOpset
+from optc.passes import ALL_PASSES, LowerOperators, Pass, PassContext, UpgradeOpset
 from optc.recipe import resolve_pipeline
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def make(entry: type[Pass]) -> Pass:
 
 
 def run(graph: Graph) -> Feeds:
-    session = open_session(serialize(graph), optimize="none")
+    lowered = clone(graph)
+    LowerOperators().apply(lowered, CONTEXT)
+    session = open_session(serialize(lowered), optimize="none")
     return session.run(INPUTS)
 
 

@@ -1,0 +1,1 @@
+"""Graphs as exporters write them, and what they are recognised as."""
