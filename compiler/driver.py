@@ -87,7 +87,7 @@ def run_passes(
 
 
 def plan(
-    recipe: Recipe | str | Path | Mapping[str, object],
+    recipe: Recipe | str | Path | Mapping[str, object] | Prepared,
     *,
     targets: Sequence[str] | None = None,
     overrides: Sequence[str] = (),
@@ -98,7 +98,10 @@ def plan(
     Raises:
         OptcError: as `compile` does, but for output and verification.
     """
-    prepared = prepare(recipe, targets=targets, overrides=overrides)
+    if isinstance(recipe, Prepared):
+        prepared = recipe
+    else:
+        prepared = prepare(recipe, targets=targets, overrides=overrides)
     loaded = prepared.recipe
     emitter = Emitter(loaded)
     steps: dict[str, tuple[StepRecord, ...]] = {}

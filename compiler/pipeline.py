@@ -233,6 +233,10 @@ def graph_after(
     Between steps a graph may hold canonical operations, which no format has: it goes through the
     closing steps of the pipeline as well, from the last `lower-operators` on.
     """
-    closing = [i for i, step in enumerate(steps) if step.name == LowerOperators.name]
-    rest = steps[max(count, closing[-1]) :] if closing else ()
-    return _rerun(source, (*steps[:count], *rest), context)
+    return _rerun(source, (*steps[:count], *closing_steps(steps, count)), context)
+
+
+def closing_steps(steps: Sequence[PlannedStep], count: int) -> Sequence[PlannedStep]:
+    """What follows the first `count` steps before a graph can be emitted; the end of `steps`."""
+    lowering = [i for i, step in enumerate(steps) if step.name == LowerOperators.name]
+    return steps[max(count, lowering[-1]) :] if lowering else ()

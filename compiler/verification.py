@@ -33,8 +33,7 @@ from optc.numerics.metrics import find_metric
 from optc.numerics.noise import measure_noise
 from optc.numerics.roundings import derive_tolerances
 from optc.numerics.traffic import precision
-from optc.passes import LowerOperators
-from optc.pipeline import graph_after
+from optc.pipeline import closing_steps, graph_after
 from optc.targets import host_capabilities
 from optc.verdict import GoalResult, Verification
 
@@ -260,13 +259,13 @@ class _Check:
 
         Assumes that a difference stays once it is there, as bisecting does.
         """
-        low, high = 0, len(steps)  # the first `low` steps are good, the first `high` are not
-        if not self._good(steps, 0, context):
-            if self._good((), 0, context):
-                return f"pass {LowerOperators.name}, before any other"
+        if not self._good((), 0, context):
             if any(spec.dims for spec in self.recipe.inputs.values()):
                 return "the shapes that the recipe fixes under `inputs:`, before any pass"
             return "the emitter, before any pass"
+        low, high = 0, len(steps)  # the first `low` steps are good, the first `high` are not
+        if not self._good(steps, 0, context):
+            high = 0
         while high - low > 1:
             middle = (low + high) // 2
             self._tell("bisect", len(steps) - (high - low), len(steps))
@@ -274,7 +273,21 @@ class _Check:
                 low = middle
             else:
                 high = middle
-        return f"pass {steps[high - 1].name} (step {high} of {len(steps)})"
+        number = self._guilty(steps, high, context)
+        return f"pass {steps[number].name} (step {number + 1} of {len(steps)})"
+
+    def _guilty(self, steps: Sequence[PlannedStep], bad: int, context: PassContext) -> int:
+        """Which step it is when the first `bad` are the fewest whose result is wrong.
+
+        That result went through the closing steps as well, so it may be one of them.
+        """
+        start = len(steps) - len(closing_steps(steps, bad))
+        for end in range(start + 1, len(steps) + 1):
+            part = (*steps[:bad], *steps[start:end])
+            if not self._good(part, len(part), context):
+                # Lowering what the last step raised shows what is wrong with that step.
+                return bad - 1 if end == start + 1 and bad else end - 1
+        return bad - 1
 
     def _good(self, steps: Sequence[PlannedStep], count: int, context: PassContext) -> bool:
         """Whether what would be emitted after so many steps computes what the source does."""

@@ -10,8 +10,9 @@ from helpers import graph_from_text
 from optc.errors import InternalError, ModelError
 from optc.ir import DType, TensorType
 from optc.ir.verify import Verified, Violation, verify
+from optc.passes import InferShapes, LowerOperators, RaiseActivations, RemoveIdentity
 from optc.passes.base import Pass, PassContext, PassResult
-from optc.pipeline import PlannedStep, run_pipeline
+from optc.pipeline import PlannedStep, graph_after, run_pipeline
 from optc.rewrite.driver import to_attr
 
 if TYPE_CHECKING:
@@ -131,3 +132,25 @@ def test_skipped_steps_are_recorded_with_the_reason() -> None:
     records = run_pipeline(lambda: graph_from_text(TEXT), steps, PassContext()).steps
     assert records[0].to_dict() == {"pass": "cast-bf16", "skipped": "when: bf16"}
     assert records[1].nodes_before == records[1].nodes_after == 2
+
+
+def test_between_steps_a_graph_is_lowered_as_it_would_be_emitted() -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 13]>
+    g (float[8] x) => (float[8] y) <float a = {3}, float lo = {0}, float hi = {6}>
+    { p = Add (x, a) q = Clip (p, lo, hi) r = Div (q, hi) s = Identity (r) y = Mul (x, s) }
+    """
+    steps = planned(
+        InferShapes(),
+        RemoveIdentity(),
+        RaiseActivations(),
+        Honest(),
+        LowerOperators(),
+        InferShapes(),
+    )
+    for count, left in enumerate((5, 5, 4, 2, 2, 2, 2)):
+        graph = graph_after(lambda: graph_from_text(text), steps, count, PassContext())
+        assert not any(node.is_canonical for node in graph.nodes())
+        assert len(graph) == left
+    bare = graph_after(lambda: graph_from_text(text), steps[:3], 3, PassContext())
+    assert [node.qualified_op for node in bare.nodes()] == ["optc::HardSwish"]

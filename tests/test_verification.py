@@ -12,7 +12,7 @@ import pytest
 import optc
 from optc.errors import GoalMissed
 from optc.ir import Tensor
-from optc.passes import RemoveIdentity
+from optc.passes import RemoveDead, RemoveDuplicates, RemoveIdentity
 from optc.passes.base import PassContext, PassResult
 
 if TYPE_CHECKING:
@@ -69,6 +69,45 @@ def test_a_wrong_pass_is_found_by_bisecting(
     assert "output y" in caught.value.message
     assert "begins with pass remove-identity (step 3 of " in caught.value.message
     assert not (tmp_path / "out").exists()
+
+
+RAISED = """
+<ir_version: 8, opset_import: ["" : 13]>
+g (float[N,4] x) => (float[N,4] y)
+<float a = {3}, float lo = {0}, float hi = {6}>
+{
+  p = Add (x, a)
+  q = Clip (p, lo, hi)
+  r = Mul (x, q)
+  y = Div (r, hi)
+}
+"""
+
+
+@pytest.mark.parametrize("where", ["remove-dead", "remove-duplicates"])
+def test_between_steps_canonical_operations_are_lowered(
+    where: str, recipe: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wrong pass is one before the raising one, or one that only runs after the lowering."""
+    onnx.save(onnx.parser.parse_model(RAISED), tmp_path / "model.onnx")
+    wrong = {"remove-dead": RemoveDead, "remove-duplicates": RemoveDuplicates}[where]
+
+    def damage(self: object, graph: Graph, context: PassContext) -> PassResult:
+        del self, context
+        node = graph.operand(graph.outputs[0], 0)
+        assert node is not None
+        made = graph.add("Neg", [node], outputs=[graph.fresh_name("wrong")], types=[node.type])
+        graph.set_operand(graph.outputs[0], 0, made.output)
+        return PassResult(changed=True, counts={"damage": 1})
+
+    monkeypatch.setattr(wrong, "apply", damage)
+    steps = ["infer-shapes", "raise-activations", "remove-identity"]
+    if where == "remove-dead":
+        steps.append(where)
+    with pytest.raises(GoalMissed) as caught:
+        optc.compile({**recipe, "pipeline": steps})
+    assert caught.value.code == "verification-failed"
+    assert f"begins with pass {where} (step " in caught.value.message
 
 
 def test_seeded_inputs_and_their_warning_about_goals(recipe: dict[str, object]) -> None:

@@ -126,4 +126,4 @@ def _show_steps(steps: tuple[StepRecord, ...]) -> None:
         say(f"  {first.nodes_before} → {last.nodes_after} operations")
     if refused:
         rewrites = "rewrite" if refused == 1 else "rewrites"
-        say(f"  {refused} {rewrites} refused; optc plan --all shows each with its reason")
+        say(f"  {refused} {rewrites} refused; optc plan tells why")

@@ -17,11 +17,13 @@ from optc.cli.console import (
     say,
     say_json,
 )
+from optc.cli.tables import table
 from optc.cli.why import check_node, show_fates, show_near_misses
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from optc.evidence.steps import MeasuredStep
     from optc.results import Plan
     from optc.rewrite.trace import Gain, StepRecord
 
@@ -29,27 +31,44 @@ _WIDTH: Final = 100
 _LEAST: Final = 5e-8  # seconds: what is printed as 0.0 µs is no gain
 
 
+_Why = Annotated[
+    str | None,
+    typer.Option(
+        "--why", metavar="IDEA", help="Show only why this idea was missed, at every operation."
+    ),
+]
+_Node = Annotated[
+    str | None,
+    typer.Option(
+        "--node",
+        metavar="NAME",
+        help="Show only what becomes of this operation of the source model, and why not more.",
+    ),
+]
+_Measure = Annotated[
+    bool,
+    typer.Option(
+        "--measure",
+        help="Also run the model before and after each step on this machine, and mark steps that "
+        "should save time and cost some.",
+    ),
+]
+_Seconds = Annotated[
+    float | None,
+    typer.Option("--seconds", min=0.1, help="Measuring time per step, 4 if left out."),
+]
+_All = Annotated[bool, typer.Option("--all", help="Show every near miss with all its operations.")]
+
+
 def run(
     recipe: RecipeArgument,
     target: TargetOption = None,
     set_: SetOption = None,
-    why: Annotated[
-        str | None,
-        typer.Option(
-            "--why", metavar="IDEA", help="Show only why this idea was missed, at every operation."
-        ),
-    ] = None,
-    node: Annotated[
-        str | None,
-        typer.Option(
-            "--node",
-            metavar="NAME",
-            help="Show only what becomes of this operation of the source model, and why not more.",
-        ),
-    ] = None,
-    all_: Annotated[
-        bool, typer.Option("--all", help="Show every near miss with all its operations.")
-    ] = False,
+    why: _Why = None,
+    node: _Node = None,
+    measure: _Measure = False,
+    seconds: _Seconds = None,
+    all_: _All = False,
     json: JsonOption = False,
 ) -> None:
     """Show what each pass would do, what that should save, and why not more. Writes nothing.
@@ -58,16 +77,23 @@ def run(
 
     Example: optc plan recipe.yaml --target spr
     Example: optc plan recipe.yaml --why conv-affine
+    Example: optc plan recipe.yaml --measure
     Example: optc plan recipe.yaml --node /encoder/layer.3/MatMul
     """
-    from optc.driver import plan
+    from optc.driver import plan, prepare
 
+    prepared = prepare(recipe, targets=target, overrides=set_ or [])
+    measured: dict[str, tuple[MeasuredStep, ...]] = {}
     with progress(quiet=json) as report:
-        made = plan(recipe, targets=target, overrides=set_ or [], progress=report)
+        made = plan(prepared, progress=report)
+        if measure:
+            from optc.evidence.steps import measure_steps
+
+            measured = measure_steps(prepared, made, seconds=seconds, progress=report)
     if node is not None:
         check_node(made, node)
     if json:
-        say_json(made.to_dict())
+        say_json(made.to_dict() | _as_data(measured))
         return
     for name, steps in made.targets.items():
         outlook = made.outlooks[name]
@@ -77,6 +103,7 @@ def run(
         elif why is None:
             _show_steps(steps, _before(made, name))
             _show_total(made, name)
+            _show_measured(measured.get(name, ()))
         show_near_misses(outlook.near_misses, why=why, node=node, complete=all_)
 
 
@@ -142,3 +169,25 @@ def _show_total(made: Plan, name: str) -> None:
         say(f"  {unknown} operations of the result count nothing: sizes are not known")
     if uncounted:
         say(f"  {uncounted} of {rewrites} rewrites are not counted: sizes are not known")
+
+
+def _as_data(measured: Mapping[str, Sequence[MeasuredStep]]) -> dict[str, object]:
+    if not measured:
+        return {}
+    return {"measured": {n: [step.to_dict() for step in steps] for n, steps in measured.items()}}
+
+
+def _show_measured(steps: Sequence[MeasuredStep]) -> None:
+    """What was predicted of each step, and what was measured here."""
+    if not steps:
+        return
+    rows = [("step", "predicted", "measured here", "")]
+    for step in steps:
+        ratio = step.measured
+        interval = "too few rounds" if ratio.low is None else f"{ratio.low:.3f}..{ratio.high:.3f}"
+        mark = "contradicts the prediction" if step.contradicted else ""
+        rows.append((step.step, f"{step.predicted:.3f}", f"{ratio.value:.3f} ({interval})", mark))
+    say()
+    say("how many times as fast the model is after each step:")
+    for line in table(rows):
+        say(f"  {line}".rstrip())
