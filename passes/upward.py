@@ -23,7 +23,7 @@ import numpy as np
 
 from optc.ir import Kind, ops
 from optc.passes.affine import affine_of
-from optc.passes.channel_maps import ChannelMap, mapped
+from optc.passes.channel_maps import ChannelMap, for_constant, mapped, reaching
 from optc.passes.crossings import axis_of, crossing_of, split_sizes, typed
 from optc.passes.linear import linear_ending_at, linear_of, other_use, shape_of, use_text
 from optc.passes.weights import FLOATS, check_after, fold_after, range_error
@@ -127,7 +127,11 @@ class Upward:
         )
         if isinstance(affine, str) or reason:
             return f"{base.label}: {reason}"
-        return Move(lambda build: fold_after(build, linear, affine), (base, linear.last))
+
+        def make(build: Builder) -> Value:
+            return typed(self.graph, fold_after(build, linear, affine), linear.last.output)
+
+        return Move(make, (base, linear.last))
 
     def _constant(self, value: Value, found: ChannelMap, user: Node) -> Move | str:
         tensor = value.constant
@@ -168,8 +172,8 @@ class Upward:
             return f"the constant of {node.label} would become large"
         if affine.scales and found.shift is not None:
             return f"a shift does not cross {node.op_type} {node.label}"
-        here = _for_constant(node.op_type, found)
-        array = mapped(_reaching(inner, found, len(shape)), here, len(shape))
+        here = for_constant(node.op_type, found)
+        array = mapped(reaching(inner, found, len(shape)), here, len(shape))
         rest = None if affine.scales or found.scale is None else found.only_scale
         if reason := range_error(array, affine.tensor.dtype, "the constant"):
             return f"{node.label}: {reason}"
@@ -350,24 +354,6 @@ def copy_error(graph: Graph, value: Value, user: Node) -> str | None:
     if other is None or tensor.nbytes <= _COPIED_BYTES:
         return None
     return f"{value.name} of {tensor.nbytes} bytes {use_text(other, 'is shared by')}"
-
-
-def _for_constant(op_type: str, found: ChannelMap) -> ChannelMap:
-    """The map of the constant right of an operator that does `found` to the result."""
-    with np.errstate(all="ignore"):
-        if op_type == "Div" and found.scale is not None:
-            return ChannelMap(1.0 / found.scale, None, found.axis)
-        if op_type == "Sub" and found.shift is not None:
-            return ChannelMap(found.scale, -found.shift, found.axis)
-    return found
-
-
-def _reaching(inner: Array, found: ChannelMap, rank: int) -> Array:
-    """A constant with as many dimensions as it takes to hold the axis of a map."""
-    if found.axis is None:
-        return inner
-    wanted = rank - found.axis
-    return inner.reshape((1,) * max(0, wanted - inner.ndim) + inner.shape)
 
 
 def _kept(value: Value) -> Make:
