@@ -191,6 +191,24 @@ def spread(values: Array, axis: int | None, rank: int) -> Array:
     return values.reshape((-1,) + (1,) * (rank - axis - 1))
 
 
+def for_constant(op_type: str, found: ChannelMap) -> ChannelMap:
+    """The map of the constant right of an operator that does `found` to the result."""
+    with np.errstate(all="ignore"):
+        if op_type == "Div" and found.scale is not None:
+            return ChannelMap(1.0 / found.scale, None, found.axis)
+        if op_type == "Sub" and found.shift is not None:
+            return ChannelMap(found.scale, -found.shift, found.axis)
+    return found
+
+
+def reaching(inner: Array, found: ChannelMap, rank: int) -> Array:
+    """A constant with as many dimensions as it takes to hold the axis of a map."""
+    if found.axis is None:
+        return inner
+    wanted = rank - found.axis
+    return inner.reshape((1,) * max(0, wanted - inner.ndim) + inner.shape)
+
+
 def reshaped(found: ChannelMap, source: Shape | None, target: Shape | None) -> ChannelMap | str:
     """A map of a value of shape `source`, for the same elements in shape `target`.
 

@@ -127,7 +127,11 @@ class Upward:
         )
         if isinstance(affine, str) or reason:
             return f"{base.label}: {reason}"
-        return Move(lambda build: fold_after(build, linear, affine), (base, linear.last))
+
+        def make(build: Builder) -> Value:
+            return typed(self.graph, fold_after(build, linear, affine), linear.last.output)
+
+        return Move(make, (base, linear.last))
 
     def _constant(self, value: Value, found: ChannelMap, user: Node) -> Move | str:
         tensor = value.constant

@@ -10,7 +10,9 @@ from helpers.pass_checks import assert_keeps, run, seeded
 from helpers.promises import run_pass
 from optc.ir import clone
 from optc.ir.text import print_graph
+from optc.passes.base import PassContext
 from optc.passes.common_factors import CommonFactors
+from optc.passes.infer_shapes import InferShapes
 
 REWRITES = {
     "a computed factor": (
@@ -44,6 +46,7 @@ def test_rewrites(before: str, expected: str, rule: str) -> None:
     source = clone(graph)
     assert run_pass(CommonFactors(), graph).counts == {rule: 1}
     assert print_graph(graph) == print_graph(filled_graph(expected))
+    assert not InferShapes().apply(graph, PassContext()).changed  # all types were given
     feeds = seeded(source)
     # Two products below 16 and a sum: three roundings of at most 2^-24 of 32.
     np.testing.assert_allclose(run(graph, feeds)["y"], run(source, feeds)["y"], atol=1e-5, rtol=0)

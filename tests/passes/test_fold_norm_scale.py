@@ -10,7 +10,9 @@ from helpers.pass_checks import run, seeded
 from helpers.promises import run_pass
 from optc.ir import clone
 from optc.ir.text import print_graph
+from optc.passes.base import PassContext
 from optc.passes.fold_norm_scale import FoldNormScale
+from optc.passes.infer_shapes import InferShapes
 
 ROWS = "g (float[2,3,4] x) => (float[2,3,4] y)"
 IMAGE = "g (float[1,4,2,2] x) => (float[1,4,2,2] y)"
@@ -54,6 +56,7 @@ def test_folds_into_a_normalization(text: str, op_type: str) -> None:
     source = clone(graph)
     assert run_pass(FoldNormScale(), graph).counts == {"norm-affine": 1}
     assert [node.op_type for node in graph.nodes()] == [op_type]
+    assert not InferShapes().apply(graph, PassContext()).changed  # all types were given
     feeds = seeded(source)
     # Normalized values are below 4, parameters below 5: 8 roundings of at most 2^-24 of 80.
     np.testing.assert_allclose(run(graph, feeds)["y"], run(source, feeds)["y"], atol=1e-4, rtol=0)

@@ -9,7 +9,9 @@ from helpers.filled import filled_graph
 from helpers.pass_checks import run, seeded
 from helpers.promises import run_pass
 from optc.ir import clone
+from optc.passes.base import PassContext
 from optc.passes.fuse_convolutions import FuseConvolutions
+from optc.passes.infer_shapes import InferShapes
 
 CASES = {
     "a pointwise convolution after another": (
@@ -63,6 +65,7 @@ def test_fuses(text: str, rule: str) -> None:
     assert run_pass(FuseConvolutions(), graph).counts == {rule: 1}
     left = [node.op_type for node in graph.nodes() if node.op_type != "Add"]
     assert len(left) == 1
+    assert not InferShapes().apply(graph, PassContext()).changed  # all types were given
     feeds = seeded(source)
     # Sums of at most 720 products below 16: twice that many roundings of 2^-24 of the sum.
     np.testing.assert_allclose(

@@ -10,7 +10,9 @@ from helpers.pass_checks import run, seeded
 from helpers.promises import run_pass
 from optc.ir import clone
 from optc.ir.text import print_graph
+from optc.passes.base import PassContext
 from optc.passes.fuse_siblings import FuseSiblings, FuseSiblingsOptions
+from optc.passes.infer_shapes import InferShapes
 
 ALL = FuseSiblingsOptions(max_rows=None, convolutions=True)
 CASES = {
@@ -76,6 +78,7 @@ def test_fuses(text: str, expected: list[str], rule: str) -> None:
     source = clone(graph)
     assert run_pass(FuseSiblings(ALL), graph).counts == {rule: 1}
     assert sorted(node.op_type for node in graph.nodes()) == sorted(expected)
+    assert not InferShapes().apply(graph, PassContext()).changed  # all types were given
     feeds = seeded(source)
     wanted, found = run(source, feeds), run(graph, feeds)
     for name, array in wanted.items():

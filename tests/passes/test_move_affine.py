@@ -11,6 +11,8 @@ from helpers.pass_checks import run, seeded
 from helpers.promises import run_pass
 from optc.ir import clone
 from optc.ir.text import print_graph
+from optc.passes.base import PassContext
+from optc.passes.infer_shapes import InferShapes
 from optc.passes.move_affine import MoveAffine
 
 CONV = "float[2,1,1,1] w = {1, 2}"
@@ -22,6 +24,7 @@ def moved(text: str) -> tuple[str, dict[str, int]]:
     graph = filled_graph(text)
     source = clone(graph)
     result = run_pass(MoveAffine(), graph)
+    assert not InferShapes().apply(graph, PassContext()).changed  # all types were given
     feeds = seeded(source)
     for name, wanted in run(source, feeds).items():
         # Sums of at most 32 terms below 100; each of at most 40 roundings is 2^-24 of that.
