@@ -76,7 +76,9 @@ def test_plan_says_why_not_by_idea_and_by_node(optc: object, tmp_path: Path) -> 
     { [product] a = MatMul (x, w) [scale] y = Mul (a, s) [other] z = Exp (a) }
     """
     onnx.save(onnx.parser.parse_model(model), tmp_path / "m.onnx")
-    (tmp_path / "r.yaml").write_text("schema_version: 1\nmodel: m.onnx\ntargets: [clx]\n")
+    (tmp_path / "r.yaml").write_text(
+        "schema_version: 1\nmodel: m.onnx\ntargets: [clx]\npipeline: [fold-constants, fold-affine]\n"
+    )
     recipe = str(tmp_path / "r.yaml")
     code, out, _ = call(optc, "plan", recipe)
     assert code == 0

@@ -173,7 +173,7 @@ def test_where_operations_come_from_is_in_the_file(tmp_path: Path) -> None:
     passes = json.loads(model.get_rt_info(["optc", "passes"]).value)
     made = {node.label for node in run.graph.nodes() if node.origin and node.origin.made_by}
     assert sources.keys() == passes.keys() == made
-    assert set(passes.values()) == {"fold-batchnorm"}
+    assert "fold-batchnorm" in passes.values()
     assert made <= layers(model).keys()
 
 
