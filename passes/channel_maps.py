@@ -273,21 +273,3 @@ def _same_static(a: Sequence[Dim], b: Sequence[Dim]) -> bool:
         return False
     product = math.prod(sizes[0])
     return product > 0 and product == math.prod(sizes[1])
-
-
-def for_constant(op_type: str, found: ChannelMap) -> ChannelMap:
-    """The map of the constant right of an operator that does `found` to the result."""
-    with np.errstate(all="ignore"):
-        if op_type == "Div" and found.scale is not None:
-            return ChannelMap(1.0 / found.scale, None, found.axis)
-        if op_type == "Sub" and found.shift is not None:
-            return ChannelMap(found.scale, -found.shift, found.axis)
-    return found
-
-
-def reaching(inner: Array, found: ChannelMap, rank: int) -> Array:
-    """A constant with as many dimensions as it takes to hold the axis of a map."""
-    if found.axis is None:
-        return inner
-    wanted = rank - found.axis
-    return inner.reshape((1,) * max(0, wanted - inner.ndim) + inner.shape)

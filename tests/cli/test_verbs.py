@@ -77,7 +77,8 @@ def test_plan_says_why_not_by_idea_and_by_node(optc: object, tmp_path: Path) -> 
     """
     onnx.save(onnx.parser.parse_model(model), tmp_path / "m.onnx")
     (tmp_path / "r.yaml").write_text(
-        "schema_version: 1\nmodel: m.onnx\ntargets: [clx]\npipeline: [fold-constants, fold-affine]\n"
+        "schema_version: 1\nmodel: m.onnx\ntargets: [clx]\n"
+        "pipeline: [fold-constants, fold-affine]\n"
     )
     recipe = str(tmp_path / "r.yaml")
     code, out, _ = call(optc, "plan", recipe)

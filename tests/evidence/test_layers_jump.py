@@ -36,8 +36,9 @@ def layers(a: Path, b: Path, **options: Any) -> LayerComparison:
 
 
 def folded(model: Path) -> Graph:
-    """What the default pipeline makes of a model."""
-    return optc.run_passes(optc.load_model(model)).graph
+    """What folding makes of a model."""
+    steps = ["infer-shapes", "fold-batchnorm", "fold-affine", "fold-batchnorm", "remove-identity"]
+    return optc.run_passes(optc.load_model(model), steps, lower=False).graph
 
 
 def weights(graph: Graph) -> list[tuple[Node, Value]]:
