@@ -36,9 +36,8 @@ def layers(a: Path, b: Path, **options: Any) -> LayerComparison:
 
 
 def folded(model: Path) -> Graph:
-    """What folding makes of a model."""
-    steps = ["infer-shapes", "fold-batchnorm", "fold-affine", "fold-batchnorm", "remove-identity"]
-    return optc.run_passes(optc.load_model(model), steps, lower=False).graph
+    """What the default pipeline makes of a model."""
+    return optc.run_passes(optc.load_model(model)).graph
 
 
 def weights(graph: Graph) -> list[tuple[Node, Value]]:
@@ -135,7 +134,8 @@ def test_folding_makes_no_error(model: Path, tmp_path: Path) -> None:
     norms = sum(node.is_op("BatchNormalization") for node in optc.load_model(model).nodes())
     pairs = sum(layer.op == "BatchNormalization" for layer in found.layers)
     assert pairs == norms
-    assert found.only_b == ()
+    # An activation that is raised and lowered again has no counterpart inside.
+    assert all("Mul" in name or "HardSigmoid" in name for name in found.only_b)
 
 
 @needs_openvino
