@@ -301,6 +301,7 @@ class _Splice:
             operands,
             attributes={**item.attributes, **written},
             outputs=len(item.outputs),
+            domain="",  # the opset is raised when all is converted
         )
         if heir:
             node.name, node.doc = self.node.name, self.node.doc
