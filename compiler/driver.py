@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from optc.emit.folder import MANIFEST, file_digest, replacing, write_json, write_manifest
 from optc.emit.report import build_report, node_rows, obstacles, op_counts, precision_counts
 from optc.emitter import Emitter
-from optc.groups import prediction_sizes, read_source, run_groups
+from optc.groups import context_of, prediction_sizes, read_source, run_groups
 from optc.ir import clone
 from optc.ir.text import print_graph
 from optc.launch import Emitted, render_launch
@@ -22,6 +22,7 @@ from optc.pipeline import run_pipeline
 from optc.prepare import Prepared, TargetPlan, lowering_steps, planned_step, prepare
 from optc.recipe import resolve_pipeline
 from optc.results import Artifact, CompileResult, Outlook, Plan, fates
+from optc.rewrite.decisions import Decisions
 from optc.rewrite.near_misses import near_misses
 from optc.targets import load_runtime, load_target
 
@@ -263,7 +264,7 @@ class _Compile:
                 graph,
                 folder / item.target.id / self.emitter.model_file,
                 item.steps,
-                item.context,
+                context_of(self.recipe, item, self.progress),
                 self.progress,
             )
 
@@ -276,7 +277,8 @@ class _Compile:
         verification: Verification | None,
         place: Path,
     ) -> None:
-        rows = node_rows(graph, item.target, item.runtime, self.recipe.launch.precision)
+        hint, decisions = self.recipe.launch.precision, Decisions(steps)
+        rows = node_rows(graph, item.target, item.runtime, hint, decisions)
         warnings = _warnings(graph, verification, self.recipe.emit.opset)
         warnings += [*self.emitter.warnings(graph), *obstacles(rows, item.runtime)]
         if verification is None and self.recipe.accuracy:

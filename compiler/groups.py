@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from optc.frontend.onnx import load_model
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from optc.ir import Graph
+    from optc.passes.base import PassContext
     from optc.pipeline import PassRun, Progress
     from optc.prepare import Prepared, TargetPlan
     from optc.recipe import Recipe
@@ -30,6 +32,15 @@ def read_source(recipe: Recipe) -> Graph:
     graph = load_model(recipe.model_path, sha256=recipe.model.sha256)
     bind_inputs(graph, {name: spec.dims for name, spec in recipe.inputs.items() if spec.dims})
     return graph
+
+
+def context_of(recipe: Recipe, plan: TargetPlan, progress: Progress | None = None) -> PassContext:
+    """What the passes of a target may know, with the recipe's data where one of them uses it."""
+    if not any(step.run is not None and step.run.observes for step in plan.steps):
+        return plan.context
+    from optc.observer import CalibrationObserver  # with all that runs models
+
+    return replace(plan.context, observer=CalibrationObserver(recipe, progress))
 
 
 def run_groups(
@@ -59,7 +70,7 @@ def run_groups(
             run_pipeline(
                 source,
                 first.steps,
-                first.context,
+                context_of(prepared.recipe, first, progress),
                 costs=[timer(p.target, runtime=p.runtime, sizes=sizes) for p in group],
                 dump_dir=folder,
                 progress=progress,
