@@ -280,6 +280,7 @@ class _Compile:
         hint, decisions = self.recipe.launch.precision, Decisions(steps)
         rows = node_rows(graph, item.target, item.runtime, hint, decisions)
         warnings = _warnings(graph, verification, self.recipe.emit.opset)
+        warnings += [f"{step.name}: {text}" for step in steps for text in step.warnings]
         warnings += [*self.emitter.warnings(graph), *obstacles(rows, item.runtime)]
         if verification is None and self.recipe.accuracy:
             warnings.append("accuracy goals were not measured: verification is switched off")

@@ -186,6 +186,7 @@ def _run_step(
         count_nodes(graph),
         seconds,
         decisions=result.decisions,
+        warnings=result.warnings,
     )
     return record, tuple(journal.gains(graph)) if costs else ()
 

@@ -53,12 +53,15 @@ class PassResult:
         counts: how often each rule applied, by rule name; only rules that applied.
         refusals: matches that were not legal to rewrite, and the nearest miss of each rule.
         decisions: the precision that operations are to be computed in, and why.
+        warnings: what the user should look at, e.g. a selector that fits nothing; the name of the
+            pass is put before each.
     """
 
     changed: bool
     counts: Mapping[str, int] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Pass:

@@ -247,6 +247,7 @@ class StepRecord:
         skipped: why the step did not run (its `when` does not hold); empty when it ran.
         gains: predicted gain of the rewrites of each rule; empty where it was not asked for.
         decisions: the precisions that it chose, with reasons.
+        warnings: what the user should look at; they reach the report's `warnings`, with its name.
     """
 
     name: str
@@ -259,6 +260,7 @@ class StepRecord:
     skipped: str = ""
     gains: Mapping[str, Gain] = field(default_factory=dict)
     decisions: tuple[Decision, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def gain(self) -> Gain:
