@@ -187,6 +187,8 @@ def _run_step(
         seconds,
         decisions=result.decisions,
         warnings=result.warnings,
+        figures=result.figures,
+        figures=result.figures,
     )
     return record, tuple(journal.gains(graph)) if costs else ()
 

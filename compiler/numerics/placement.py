@@ -155,7 +155,7 @@ def _add_crossing(
 
 def _add(cut: nx.DiGraph[Hashable], tail: Hashable, head: Hashable, cost: int) -> None:
     """Add to the capacity of an edge; nothing flows out of the sink or into the source."""
-    if not cost or tail == head or tail == _LOW or head == _HIGH:
+    if not cost or tail in (head, _LOW) or head == _HIGH:
         return
     old = cut.get_edge_data(tail, head, {}).get("capacity", 0)
     cut.add_edge(tail, head, capacity=old + cost)
