@@ -188,7 +188,6 @@ def _run_step(
         decisions=result.decisions,
         warnings=result.warnings,
         figures=result.figures,
-        figures=result.figures,
     )
     return record, tuple(journal.gains(graph)) if costs else ()
 
