@@ -83,7 +83,7 @@ def run_passes(
     cpu, engine = load_target(target), load_runtime(runtime)
     steps = [planned_step(step, cpu, engine) for step in resolve_pipeline(pipeline)]
     steps.extend(lowering_steps(engine if lower else None, domains=engine.domains))
-    context = PassContext(cpu.id, engine.id)
+    context = PassContext(cpu.id, engine.id, cpu=cpu)
     return run_pipeline(lambda: clone(graph), steps, context, dump_dir=dump_dir, progress=progress)
 
 
@@ -280,6 +280,7 @@ class _Compile:
         hint, decisions = self.recipe.launch.precision, Decisions(steps)
         rows = node_rows(graph, item.target, item.runtime, hint, decisions)
         warnings = _warnings(graph, verification, self.recipe.emit.opset)
+        warnings += [f"{step.name}: {text}" for step in steps for text in step.warnings]
         warnings += [*self.emitter.warnings(graph), *obstacles(rows, item.runtime)]
         if verification is None and self.recipe.accuracy:
             warnings.append("accuracy goals were not measured: verification is switched off")

@@ -53,7 +53,7 @@ class TargetPlan:
     @property
     def context(self) -> PassContext:
         """What passes may know."""
-        return PassContext(self.target.id, self.runtime.id)
+        return PassContext(self.target.id, self.runtime.id, cpu=self.target)
 
     def shares_with(self, other: TargetPlan) -> bool:
         """Whether both run the same passes with the same options, none of which asks the target."""
