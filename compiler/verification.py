@@ -134,6 +134,7 @@ class _Check:
         graph, written = source(), result.stated or result.graph
         self.types = required_inputs(graph)
         self.limits = index_limits(graph)
+        self.is_narrow = next(computing(graph), None) is not None
         own = {"rtol": recipe.verify.rtol, "atol": recipe.verify.atol}
         self.tolerances = {
             name: bound.with_bounds(**own)
@@ -148,15 +149,15 @@ class _Check:
                 "compared as they are written, not as int8 kernels compute them; compile on a CPU "
                 "with VNNI to verify those"
             )
-        self.expected = self._open_source(graph)
+        self.expected = self._open_source(self.optimize)
         self.feeds = self._choose_feeds()
 
-    def _open_source(self, graph: Graph) -> Session:
+    def _open_source(self, optimize: Optimization) -> Session:
         """The source model; its twin where it computes in bf16 itself."""
         try:
-            if next(computing(graph), None) is not None:
-                return open_twin(graph, optimize=self.optimize)
-            return open_session(self.recipe.model_path, threads=0, optimize=self.optimize)
+            if self.is_narrow:
+                return open_twin(self.source(), optimize=optimize)
+            return open_session(self.recipe.model_path, threads=0, optimize=optimize)
         except ModelError as error:
             error.hint = "the source model cannot be verified here: pass --no-verify to skip that"
             error.location = str(self.recipe.model_path)
@@ -253,13 +254,12 @@ class _Check:
         try:
             emulated = open_emulation(self.emitter, artifact, self.result)
         except ModelError as error:
-            text = f"the result does not load, and its fp32 twin does: {error.message}"
+            text = f"the result does not load, but its fp32 twin does: {error.message}"
             raise GoalMissed("result-does-not-load", text, hint="report it") from error
         self.notes += emulated.notes
-        if emulated.runner is not None:
-            comparison = self.compare(emulated.runner, judged)
-            if not comparison.passed:
-                raise self.failure(comparison, "the emitter: the fp32 twin is right")
+        found = self.compare(emulated.runner, judged) if emulated.runner else None
+        if found is not None and not found.passed:
+            raise self.failure(found, "the emitter: the fp32 twin is right")
 
     def warn_if_inconclusive(self, comparison: Comparison) -> None:
         """Say so when an output passed that would have passed with almost any content."""
@@ -273,7 +273,7 @@ class _Check:
     @cached_property
     def _noise_runners(self) -> tuple[Session, list[Runner]]:
         """The source model without rewriting, and as each runtime rewrites it."""
-        plain = open_session(self.recipe.model_path, threads=0, optimize="none")
+        plain = self._open_source("none")
         native = self.emitter.open_source()
         return plain, [self.expected] if native is None else [self.expected, native]
 
