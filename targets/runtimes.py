@@ -99,6 +99,14 @@ class SwitchedOff(Versioned):
     confidence: Confidence = Field(description="how sure that is")
 
 
+class LostMarks(Descriptor):
+    """Operators that the runtime computes in bf16 though the model says to keep them in fp32."""
+
+    ops: Some[Text] = Field(description="the operators, by their ONNX names")
+    evidence: Text = Field(description="measurement or document")
+    confidence: Confidence = Field(description="how sure that is")
+
+
 class ExecutedName(Descriptor):
     """What the name of an executed kernel or operator says about its precision."""
 
@@ -169,6 +177,9 @@ class Runtime(Descriptor):
     forms: tuple[PreferredForms, ...] = Field(
         default=(), description="the forms that it computes fastest, by operator"
     )
+    lost_marks: tuple[LostMarks, ...] = Field(
+        default=(), description="operators that it lowers to bf16 whatever their marks say"
+    )
     switched_off: tuple[SwitchedOff, ...] = Field(
         default=(), description="its own optimizers that are switched off at launch"
     )
@@ -189,6 +200,10 @@ class Runtime(Descriptor):
         """Whether the runtime has kernels that could use a capability of a CPU."""
         serves = TABLE[capability].serves
         return not serves or any(self.computes(precision) for precision in serves)
+
+    def loses_mark(self, op_type: str) -> bool:
+        """Whether an operator that is to stay fp32 is lowered to bf16 all the same."""
+        return any(op_type in entry.ops for entry in self.lost_marks)
 
     def honours(self, knob: str) -> bool:
         """Whether a knob of this name does anything; a knob that is not listed does not."""
