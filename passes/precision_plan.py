@@ -168,7 +168,8 @@ def plan_graph(
     values = [_conversion(graph, value, sites, prices) for value in _values(graph)]
     allowed = {node for node, site in sites.items() if site.op_class == "allow"}
     # An allowed operation of unknown size is taken to be worth it.
-    low = {n for n, s in sites.items() if s.side == "low" or (_may(s) and n in allowed - set(known))}
+    unknown = allowed - known.keys()
+    low = {n for n, s in sites.items() if s.side == "low" or (_may(s) and n in unknown)}
     free = tuple(node for node, site in sites.items() if site.side == "free" and node not in low)
     problem = Problem(
         frozenset(node for node, site in sites.items() if site.side == "high"),
@@ -187,7 +188,7 @@ def plan_graph(
 
 
 def _may(site: Site) -> bool:
-    """Whether an operation can be low and has more than a type to change."""
+    """Whether an operation can be low, and can be high."""
     return site.side == "free"
 
 

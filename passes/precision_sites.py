@@ -23,7 +23,6 @@ from optc.ir.ops import OPS, Trait, info
 from optc.ir.shape_site import constant_tensor
 from optc.ir.type_ports import Ports, opset_for, ports_of
 from optc.numerics.traffic import precision
-from optc.passes.selector import selected
 from optc.targets import load_runtime, missing_capability
 from optc.targets.precision_lists import shipped_precision_lists
 
@@ -55,7 +54,6 @@ class Site:
         reason: why, in words.
         precision: what it is decided to be when it is fixed high; None: somebody else decided.
         forced: whether the recipe asks for bf16.
-        worth: for an operation that is free to be low, why that would be good.
     """
 
     node: Node
@@ -100,7 +98,7 @@ class Classifier:
         values = [v for v in (*graph.operands(node), *node.outputs) if v is not None]
         if is_constant(node) or not _WORK & {dtype_of(value) for value in values}:
             return None
-        site = Site(node, "deny", ports_of(graph, node), "high", "list", "")
+        site = Site(node, "deny", low_ports(graph, node), "high", "list", "")
         return (
             self._quantized(graph, site)
             or self._conversion(graph, site)
@@ -125,24 +123,20 @@ class Classifier:
 
     def _conversion(self, graph: Graph, site: Site) -> Site | None:
         """Casts. One that loses nothing in bf16 is free; one to or from bf16 has its sides."""
-        node = site.node
-        if not node.is_op("Cast"):
+        if not site.node.is_op("Cast"):
             return None
-        operand = graph.operand(node, 0)
-        source = dtype_of(operand) if operand is not None else None
-        result = dtype_of(node.output)
-        free = replace(site, op_class="clear", side="free", rule="cast")
-        if (source, result) == (DType.F32, DType.BF16):
-            reason = "the model itself converts to bf16 here"
-            return replace(free, ports=Ports((0,), ()), side="low", reason=reason)
-        if (source, result) == (DType.BF16, DType.F32):
-            reason = "the model itself converts from bf16 here"
-            return replace(free, ports=Ports((), (0,)), side="low", reason=reason)
-        if self.missing is None and source in EXACT and result is DType.F32:
-            return replace(free, ports=Ports((), (0,)), reason=f"bf16 has all of {source.value}")
-        if self.missing is None and source is DType.F32 and result not in _WORK:
-            return replace(free, ports=Ports((0,), ()), reason="reads either precision")
-        return replace(site, ports=Ports((), ()), rule="cast", reason="converts to or from fp32")
+        source, result = cast_types(graph, site.node)
+        if not site.ports:
+            return replace(site, rule="cast", reason="converts to or from fp32")
+        if DType.BF16 in (source, result):
+            way = "to" if result is DType.BF16 else "from"
+            reason = f"the model itself converts {way} bf16 here"
+            return replace(site, op_class="clear", side="low", rule="cast", reason=reason)
+        if self.missing is not None:
+            return replace(site, rule="target", reason=self.missing.message)
+        known = source.value if source is not None else ""
+        reason = f"bf16 has all of {known}" if source in EXACT else "reads either precision"
+        return replace(site, op_class="clear", side="free", rule="cast", reason=reason)
 
     def _typed(self, graph: Graph, site: Site) -> Site | None:
         """Operations whose type is not open."""
@@ -181,7 +175,7 @@ class Classifier:
         return None
 
     def _kernel(self, node: Node) -> str:
-        """Why the runtime does not compute an operator in bf16 on the target; empty when it does."""
+        """Why the runtime has no bf16 kernel for an operator on the target; empty when it has."""
         name = node.op_type
         if node.operator not in OPS:
             return ""
@@ -199,7 +193,7 @@ class Classifier:
         usual: OpClass = entry.op_class if entry is not None else "deny"
         if (ruling := self._ruling(site.node)) is not None:
             option, selector = ruling
-            if option == "keep_fp32" or option == "deny":
+            if option in ("keep_fp32", "deny"):
                 return site.denied(f"recipe-{option.replace('_', '-')}", f"{option}: {selector}")
             chosen: OpClass = "allow" if option == "allow" else "infer"
             forced = option == "allow"
@@ -232,6 +226,28 @@ class Classifier:
         return best[2], best[3]
 
 
+def low_ports(graph: Graph, node: Node) -> Ports:
+    """The fp32 operands and results that an operation has in bf16 when it is low.
+
+    A Cast has one side only: the other is of a type of its own. It has none where it would not give
+    what it gives in fp32.
+    """
+    if not node.is_op("Cast"):
+        return ports_of(graph, node)
+    source, result = cast_types(graph, node)
+    if source is DType.F32 and result is not DType.F32:
+        return Ports((0,), ())
+    if result is DType.F32 and (source is DType.BF16 or source in EXACT):
+        return Ports((), (0,))
+    return Ports((), ())
+
+
+def cast_types(graph: Graph, node: Node) -> tuple[DType | None, DType | None]:
+    """What a Cast converts from and to."""
+    operand = graph.operand(node, 0)
+    return None if operand is None else dtype_of(operand), dtype_of(node.output)
+
+
 def is_constant(node: Node) -> bool:
     """Whether a node only gives a constant, which is converted at compile time."""
     return constant_tensor_of(node) is not None
@@ -248,4 +264,4 @@ def dtype_of(value: Value) -> DType | None:
     return value.type.dtype if isinstance(value.type, TensorType) else None
 
 
-__all__ = ["EXACT", "Classifier", "Site", "dtype_of", "is_constant", "selected"]
+__all__ = ["EXACT", "Classifier", "Site", "cast_types", "dtype_of", "is_constant", "low_ports"]
