@@ -3,7 +3,9 @@
 Third parties add passes by the entry-point group ``optc.passes``; see `optc.recipe`.
 """
 
+from optc.passes.assign_precision import AssignPrecision
 from optc.passes.base import Pass, PassContext, PassOptions, PassResult, RewritePass
+from optc.passes.cast_bf16 import CastBf16
 from optc.passes.common_factors import CommonFactors
 from optc.passes.describe import describe
 from optc.passes.fold_affine import FoldAffine
@@ -89,10 +91,14 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaiseShuffles,
     FoldBranches,
     UnrollLoops,
+    AssignPrecision,
+    CastBf16,
 )
 
 __all__ = [
     "ALL_PASSES",
+    "AssignPrecision",
+    "CastBf16",
     "CommonFactors",
     "FoldAffine",
     "FoldBatchnorm",
