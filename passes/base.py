@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from optc.rewrite.decisions import Decisions
 from optc.rewrite.driver import apply_rules
 from optc.rewrite.trace import Trace
 from optc.targets import load_target
@@ -36,12 +37,14 @@ class PassContext:
         runtime: name of the runtime that will execute the model, e.g. ``onnxruntime``.
         observer: runs the graph on calibration data; None where there is none to run on. Only for
             passes with `observes`.
+        decisions: what earlier steps decided about precisions; ask it with ``decisions.of(node)``.
         cpu: descriptor of the target; None: the one that is shipped under its name.
     """
 
     target: str = "cascadelake"
     runtime: str = "onnxruntime"
     observer: Observer | None = None
+    decisions: Decisions = field(default_factory=Decisions)
     cpu: Target | None = None
 
     @property
