@@ -44,6 +44,7 @@ class Kernels:
         capabilities: of the CPU.
         activations: scheme of activations.
         product_activations: scheme of the operands of matrix products.
+        weights: element type of weights.
         operators: operators beside products that may be computed on integers.
     """
 
@@ -51,6 +52,7 @@ class Kernels:
     capabilities: Collection[str]
     activations: Scheme
     product_activations: Scheme
+    weights: Element
     operators: Collection[str]
 
     def scheme(self, node: Node) -> Scheme:
@@ -65,8 +67,17 @@ class Kernels:
         zero: ZeroPoint = "symmetric" if symmetric else "asymmetric"
         if form == "qdq" and clamped and symmetric:
             form = "qdq-relu"
-        weight: Element = element if form == "qdq-pair" else "s8"
+        weight: Element = element if form == "qdq-pair" else self.weights
         return self._find(node.op_type, form, element, weight, result or element, zero)
+
+    def dynamic(self, node: Node) -> Choice | str:
+        """The kernel of a matrix product whose operand is quantized as it comes, or why not."""
+        op_type = "MatMul" if node.is_op("Gemm") else node.op_type
+        return self._find(op_type, "dynamic", "u8", self.weights, "f32", "any")
+
+    def weight_only(self, node: Node) -> Choice | str:
+        """What computes a product with 8-bit weights alone, or why nothing does."""
+        return self._find(node.op_type, "weight-only", "f32", self.weights, None, "any")
 
     def other(self, node: Node) -> Choice | str:
         """The kernel of another operation on bytes, or why there is none."""
@@ -90,7 +101,9 @@ class Kernels:
         choice = route.choice(self.capabilities)
         if choice is None:
             return f"no kernel for this CPU is described for {op_type} as {form} of {types}"
-        if choice.outcome != "native":
+        # Weights are widened on the way: the arithmetic stays, the memory traffic shrinks.
+        widened = form == "weight-only" and choice.outcome == "converted"
+        if choice.outcome != "native" and not widened:
             note = f" ({choice.note})" if choice.note else ""
             return f"{op_type} as {form} of {types} is {OUTCOMES[choice.outcome]}{note}"
         return choice
@@ -133,7 +146,7 @@ def find_site(graph: Graph, node: Node, kernels: Kernels) -> Site | str:
     """The site of an operation on floats, or why it has none."""
     if node.operator[0] or node.overload:
         return f"{node.qualified_op} is no operator of ONNX's own domain"
-    if not is_float32(node.output):
+    if not node.outputs or not is_float32(node.outputs[0]):
         return "its result is not of type f32"
     if node.is_op(*PRODUCTS):
         return _product(graph, node, kernels)
@@ -167,7 +180,7 @@ def channel_axis(node: Node, rank: int) -> int | None:
 
 
 def _product(graph: Graph, node: Node, kernels: Kernels) -> Site | str:
-    if reason := _product_obstacle(graph, node):
+    if reason := product_obstacle(graph, node):
         return reason
     weight = weight_of(graph, node)
     form: Form = "qdq" if weight is not None else "qdq-pair"
@@ -186,7 +199,8 @@ def _product(graph: Graph, node: Node, kernels: Kernels) -> Site | str:
     )
 
 
-def _product_obstacle(graph: Graph, node: Node) -> str | None:
+def product_obstacle(graph: Graph, node: Node) -> str | None:
+    """What keeps a product from being one of an activation with a constant, or of two."""
     first, second = graph.operand(node, 0), graph.operand(node, 1)
     if first is None or second is None or not (is_float32(first) and is_float32(second)):
         return "an operand is not of type f32"

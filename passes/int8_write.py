@@ -8,24 +8,23 @@ once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from optc.ir import DType, Origin, Tensor, TensorType
+from optc.ir import Attr, AttrKind, DType, Origin, Tensor, TensorType
 from optc.numerics.quantize import bias_params, fit_bias, quantize_tensor, weight_params
 from optc.numerics.saturation import Product, safe_scales
 from optc.passes.int8_sites import channel_axis
 
 if TYPE_CHECKING:
-    from dataclasses import dataclass
+    from typing import Any, Literal
 
     import numpy.typing as npt
 
     from optc.ir import Graph, Node, Value
     from optc.numerics.quantize import QuantParams
-else:
-    from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,20 @@ class WeightStyle:
     symmetric: bool = True
     safe: bool = False
     bias: bool = True
+
+    def matrix_params(self, weights: npt.NDArray[Any]) -> QuantParams:
+        """Parameters of the second operand of a MatMul; its zero points are the middle."""
+        axis = 1 if self.per_channel and weights.ndim == 2 else None
+        return self.made_safe(weight_params(weights, axis, self.dtype), weights, Product("MatMul"))
+
+    def made_safe(
+        self, params: QuantParams, weights: npt.NDArray[Any], product: Product
+    ) -> QuantParams:
+        """The parameters, coarser where sums of two products would saturate otherwise."""
+        if not self.safe:
+            return params
+        scales = np.array(params.scales, np.float32)
+        return replace(params, scales=tuple(map(float, safe_scales(weights, scales, product))))
 
 
 class Writer:
@@ -116,17 +129,11 @@ class Writer:
         axis = channel_axis(node, weights.ndim) if style.per_channel else None
         product = _product_of(node)
         bits = 7 if style.safe and product is None else 8
-        params = weight_params(
-            weights, axis, style.dtype, symmetric=style.symmetric, bits=bits
-        )
+        params = weight_params(weights, axis, style.dtype, symmetric=style.symmetric, bits=bits)
         if bias is not None and activation is not None:
             assert bias.constant is not None
             params = fit_bias(params, weights, bias.constant.numpy(), activation)
-        if style.safe and product is not None:
-            scales = np.array(params.scales, np.float32)
-            safe = tuple(map(float, safe_scales(weights, scales, product)))
-            params = type(params)(params.dtype, safe, params.zero_points, params.axis)
-        return params
+        return params if product is None else style.made_safe(params, weights, product)
 
     def _add(
         self,
@@ -145,7 +152,7 @@ class Writer:
             operands,
             outputs=[self._name(value, suffix)],
             name=f"{value.name}/{op_type}",
-            attributes={} if params.axis is None else {"axis": int_attr(params.axis)},
+            attributes={} if params.axis is None else {"axis": Attr(AttrKind.INT, params.axis)},
             types=types,
             origin=origin,
         )
@@ -162,3 +169,11 @@ class Writer:
 
     def _origin(self, node: Node) -> Origin:
         return Origin(self._made_by, (node.source_origin(),))
+
+
+def _product_of(node: Node) -> Product | None:
+    """The layout of the weights of an operation, as far as sums of its products are known."""
+    if not node.is_op("Conv", "MatMul", "Gemm"):
+        return None
+    op = cast("Literal['Conv', 'MatMul', 'Gemm']", node.op_type)
+    return Product(op, int(node.get("group", 1)), bool(node.get("transB", 0)))

@@ -65,10 +65,7 @@ class Knob(Descriptor):
     """One setting that people try, and whether this runtime takes notice of it."""
 
     name: Text = Field(description="exact spelling")
-    kind: if TYPE_CHECKING:
-    from collections.abc import Collection
-
-KnobKind = Field(description="how it is passed")
+    kind: KnobKind = Field(description="how it is passed")
     honoured: bool = Field(description="whether it has an effect")
     since: Version | None = Field(default=None, description="first version; null: all supported")
     effect: Text = Field(description="what it does, or what happens instead; defaults")

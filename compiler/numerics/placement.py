@@ -103,8 +103,9 @@ class Placement:
 
     def solve(self) -> frozenset[Side]:
         """The sides that are on integers."""
-        flow = {"capacity": "capacity", "flow_func": boykov_kolmogorov}
-        _, (_, integers) = nx.minimum_cut(self._graph, _FLOATS, _INTEGERS, **flow)
+        _, (_, integers) = nx.minimum_cut(
+            self._graph, _FLOATS, _INTEGERS, flow_func=boykov_kolmogorov
+        )
         found = {side for side in integers if isinstance(side, Side)}
         both = {Side(side.operation, gives=True) for side in found}
         return frozenset(found | {side for side in both if side.operation not in self._splits})
