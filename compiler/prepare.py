@@ -11,6 +11,7 @@ from optc.launch.settings import check_precision, slices_of
 from optc.passes import (
     InferShapes,
     LowerOperators,
+    MergeReshapes,
     MergeTransposes,
     RemoveDuplicates,
     UpgradeOpset,
@@ -52,7 +53,7 @@ class TargetPlan:
     @property
     def context(self) -> PassContext:
         """What passes may know."""
-        return PassContext(self.target.id, self.runtime.id)
+        return PassContext(self.target.id, self.runtime.id, cpu=self.target)
 
     def shares_with(self, other: TargetPlan) -> bool:
         """Whether both run the same passes with the same options, none of which asks the target."""
@@ -146,7 +147,8 @@ def lowering_steps(
     options = {"forms": forms, "domains": list(domains), "keep_canonical": keep_canonical}
     asked.append({LowerOperators.name: options})
     # Primitives bring what others next to them make superfluous.
-    asked.extend(step.name for step in (MergeTransposes, RemoveDuplicates, InferShapes))
+    cleaning = (MergeTransposes, MergeReshapes, RemoveDuplicates, InferShapes)
+    asked.extend(step.name for step in cleaning)
     return tuple(PlannedStep(step.name, step.create()) for step in resolve_pipeline(asked))
 
 
@@ -167,4 +169,5 @@ def planned_step(step: Step, target: Target, runtime: Runtime) -> PlannedStep:
                 location=step.location,
                 hint=missing.hint,
             )
-    return PlannedStep(step.name, step.create())
+    known = runtime.options_for(step.name, target.capabilities)
+    return PlannedStep(step.name, step.with_defaults(known).create())
