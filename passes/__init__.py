@@ -29,6 +29,7 @@ from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.move_affine import MoveAffine
 from optc.passes.move_transposes import MoveTransposes
 from optc.passes.orient_convolutions import OrientConvolutions
+from optc.passes.quantize_int8 import QuantizeInt8
 from optc.passes.raise_activations import RaiseActivations
 from optc.passes.raise_attention import RaiseAttention
 from optc.passes.raise_gather import RaiseGather
@@ -91,6 +92,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaiseShuffles,
     FoldBranches,
     UnrollLoops,
+    QuantizeInt8,
     AssignPrecision,
     CastBf16,
 )
@@ -125,6 +127,7 @@ __all__ = [
     "PassContext",
     "PassOptions",
     "PassResult",
+    "QuantizeInt8",
     "RaiseActivations",
     "RaiseAttention",
     "RaiseGather",
