@@ -201,4 +201,5 @@ def planned_step(step: Step, target: Target, runtime: Runtime) -> PlannedStep:
                 location=step.location,
                 hint=missing.hint,
             )
-    return PlannedStep(step.name, step.create())
+    known = runtime.options_for(step.name, target.capabilities)
+    return PlannedStep(step.name, step.with_defaults(known).create())
