@@ -94,6 +94,8 @@ class Pass:
             the graph otherwise.
         observes: whether it uses the observer of the context: the result then depends on the
             calibration data.
+        quantizes: whether results differ from those before it by more than floating-point
+            rounding: they are then judged by their signal-to-noise ratio.
     """
 
     name: ClassVar[str]
@@ -101,6 +103,7 @@ class Pass:
     requires: ClassVar[tuple[str, ...]] = ()
     asks_target: ClassVar[bool] = False
     observes: ClassVar[bool] = False
+    quantizes: ClassVar[bool] = False
 
     def __init__(self, options: PassOptions | None = None) -> None:
         self.options = options if options is not None else self.Options()
