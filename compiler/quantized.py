@@ -16,40 +16,37 @@ floating-point rounding, as ever.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from optc.errors import GoalMissed
-from optc.ir import clone
 from optc.ir.ops import Trait, info
 from optc.numerics.compare import Comparison, compare_outputs
 from optc.numerics.quantization_noise import floor, kernel_bounds, roundings
-from optc.numerics.saturating import saturation_risks
 from optc.numerics.stats import ErrorStats
 from optc.numerics.traffic import precision
 from optc.numerics.values import float_tensors
-from optc.passes import InferShapes
-from optc.passes.base import PassContext
-from optc.simulation import SaturatingModel, open_at
-from optc.targets.loading import shipped_kernels
+from optc.saturating import find_saturating, saturation_warning
+from optc.simulation import open_at
 from optc.twins import open_twin, plain
 from optc.verdict import OutputNoise, Quantized
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from optc.emitter import Emitter, Form
     from optc.ir import Graph
     from optc.numerics.noise import Runner
-    from optc.numerics.saturating import Risk
     from optc.numerics.tolerance import Tolerance
     from optc.numerics.values import Feeds
+    from optc.passes.base import PassContext
     from optc.pipeline import PlannedStep
     from optc.samples import Samples
+    from optc.saturating import Saturating
 
 _NOT_SIMULATED: Final = (
     "this CPU has no VNNI, and sums of int8 products saturate on it in a way that is not known for "
@@ -61,47 +58,6 @@ def first_quantizing(steps: Sequence[PlannedStep]) -> int | None:
     """The index of the first step that quantizes; None when none does."""
     found = (i for i, step in enumerate(steps) if step.run is not None and step.run.quantizes)
     return next(found, None)
-
-
-@dataclass(frozen=True)
-class Saturating:
-    """A graph with the products of it whose sums may saturate.
-
-    Attributes:
-        graph: the graph, with all types inferred.
-        risks: the products.
-    """
-
-    graph: Graph
-    risks: tuple[Risk, ...]
-
-    def open(self) -> SaturatingModel | None:
-        """The graph as a CPU computes it that saturates; None where that is not known.
-
-        Raises:
-            ModelError: it does not load.
-        """
-        model = SaturatingModel(self.graph, self.risks)
-        return None if model.left_out else model
-
-
-def find_saturating(graph: Graph, runtime: str, capabilities: Collection[str]) -> Saturating | None:
-    """The products of a graph whose sums may saturate; None when there are none.
-
-    Args:
-        graph: a root graph; it stays as it is.
-        runtime: what executes it.
-        capabilities: of the CPU; empty when they are not known, and nothing is said then.
-    """
-    quantizes = any(
-        info(node).has(Trait.QUANTIZE) for nested in graph.walk() for node in nested.nodes()
-    )
-    if not capabilities or not quantizes:
-        return None
-    copy = plain(clone(graph))
-    InferShapes().apply(copy, PassContext())
-    risks = saturation_risks(copy, shipped_kernels(runtime), capabilities)
-    return Saturating(copy, risks) if risks else None
 
 
 def open_written(form: Form) -> Runner:
@@ -206,7 +162,7 @@ class Judge:
         )
         there = find_saturating(self._form.graph, recipe.runtime, context.described.capabilities)
         if there is not None:
-            self.warnings.append(_saturation_warning(there, context.target))
+            self.warnings.append(saturation_warning(there, context.target))
             if (model := there.open()) is not None:
                 noise = output_noise(self._source, model, feeds, counts)
                 found = replace(found, simulated=noise)
@@ -290,14 +246,4 @@ def _too_noisy(found: Quantized, origin: str) -> GoalMissed:
         f"quantization leaves too little of the source model on {origin}: {outputs}{worst}",
         hint="keep those operations in fp32 (`keep` of quantize-int8), calibrate on more data, or "
         "say under `accuracy` what is enough; nothing was written",
-    )
-
-
-def _saturation_warning(found: Saturating, target: str) -> str:
-    """What to say when sums saturate on a target."""
-    first = found.risks[0]
-    return (
-        f"sums of {len(found.risks)} int8 products may saturate on {target}, which has no VNNI, "
-        f"{first.node.label} first ({first.reason}): `saturation: avoid` of quantize-int8 keeps "
-        "weights where they cannot"
     )

@@ -180,6 +180,11 @@ class Verification:
     notes: tuple[str, ...] = ()
     quantized: Quantized | None = None
 
+    @property
+    def layers(self) -> Mapping[str, float]:
+        """Signal-to-noise ratio in dB of operations in int8, by label."""
+        return {} if self.quantized is None else self.quantized.layers
+
     def lines(self) -> list[str]:
         """What to print."""
         worst = self.comparison.worst

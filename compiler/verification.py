@@ -23,7 +23,7 @@ import tempfile
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from optc.emit.onnx import save_model
 from optc.errors import CapabilityError, GoalMissed, ModelError
@@ -36,8 +36,9 @@ from optc.numerics.noise import measure_noise
 from optc.numerics.roundings import derive_tolerances
 from optc.numerics.twin import computing
 from optc.pipeline import closing_steps, graph_after
-from optc.quantized import Judge, find_saturating, first_quantizing
+from optc.quantized import Judge, first_quantizing
 from optc.samples import Samples
+from optc.saturating import find_saturating
 from optc.targets import host_capabilities
 from optc.twins import open_emulation, open_twin, plain
 from optc.verdict import GoalResult, Quantized, Score, Verification
@@ -53,6 +54,16 @@ if TYPE_CHECKING:
     from optc.numerics.values import Feeds
     from optc.passes.base import PassContext
     from optc.pipeline import PlannedStep, Progress
+
+_AS_WRITTEN: Final = (
+    "this CPU has no VNNI, and sums of int8 products saturate on it: source and result were "
+    "compared as they are written, not as int8 kernels compute them; compile on a CPU with VNNI to "
+    "verify those"
+)
+_SIMULATED: Final = (
+    "this CPU has no VNNI, and sums of int8 products saturate on it: the result was judged as it "
+    "is written, and its kernels by a simulation that saturates as they do"
+)
 
 
 def verify_artifact(
@@ -145,11 +156,7 @@ class _Check:
         self.optimize: Optimization = "none" if self.as_written else "all"
         self.notes: list[str] = []
         if self.as_written:
-            self.notes.append(
-                "this CPU has no VNNI, and int8 products saturate on it: source and result were "
-                "compared as they are written, not as int8 kernels compute them; compile on a CPU "
-                "with VNNI to verify those"
-            )
+            self.notes.append(_SIMULATED if quantizes else _AS_WRITTEN)
         self.expected = self._open_source(self.optimize)
         types, limits = required_inputs(graph), index_limits(graph)
         self.samples = Samples(
