@@ -43,7 +43,7 @@ def safe_weights(case: Case) -> npt.NDArray[np.int8]:
     product = _product(case)
     coarser = safe_scales(weights, scales, product)
     spread = coarser.reshape([-1 if i == case.axis else 1 for i in range(weights.ndim)])
-    found = np.clip(np.rint(weights / spread), -128, 127).astype(np.int8)
+    found: npt.NDArray[np.int8] = np.clip(np.rint(weights / spread), -128, 127).astype(np.int8)
     assert find_saturation(found, product) is None
     return found
 
@@ -209,7 +209,8 @@ def test_two_activations_have_no_weights_to_go_by(tmp_path: Path) -> None:
     assert simulated is not None
     # 90 + 128 = 218 against 90: two products are 39240, cut to 32767; then 128 times 90 goes off.
     sums = 2 * 32767 - 128 * 4 * 90
-    np.testing.assert_allclose(simulated.run(big)["y"], np.full((2, 2), sums * 0.01), rtol=1e-6)
+    found_sums = np.asarray(simulated.run(big)["y"])
+    np.testing.assert_allclose(found_sums, np.full((2, 2), sums * 0.01), rtol=1e-6)
 
 
 def test_what_is_not_understood_is_left_out(tmp_path: Path) -> None:
