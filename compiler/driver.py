@@ -27,6 +27,7 @@ from optc.rewrite.decisions import Decisions
 from optc.rewrite.near_misses import near_misses
 from optc.saturating import saturates_without_vnni
 from optc.targets import load_runtime, load_target
+from optc.warnings import compile_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -293,11 +294,8 @@ class _Compile:
         graph, lowered = form.graph, form.lowered_on(item.target, item.runtime)
         noise = verification.layers if verification else None
         rows = node_rows(graph, item.target, item.runtime, hint, decisions, lowered, noise)
-        warnings = _warnings(graph, verification, self.recipe.emit.opset)
-        warnings += [f"{step.name}: {text}" for step in steps for text in step.warnings]
-        warnings += [*self.emitter.warnings(form), *obstacles(rows, item.runtime)]
-        if verification is None and self.recipe.accuracy:
-            warnings.append("accuracy goals were not measured: verification is switched off")
+        warnings = compile_warnings(self.emitter, form, item, steps, verification)
+        warnings += obstacles(rows, item.runtime)
         notes = verification.notes if verification else ()
         self.warnings += [text for text in (*warnings, *notes) if text not in self.warnings]
         report = build_report(
@@ -387,14 +385,3 @@ def external_files(graph: Graph) -> list[Path]:
     """Files beside the model that its tensors lie in, sorted."""
     tensors = (value.constant for nested in graph.walk() for value in nested.constants())
     return sorted({t.file for t in tensors if t is not None and t.file is not None})
-
-
-def _warnings(graph: Graph, verification: Verification | None, opset: int | None) -> list[str]:
-    found = list(verification.warnings) if verification else []
-    if opset is not None and graph.opset != opset:
-        why = "is not lowered" if graph.opset > opset else "could not be raised: see the refusals"
-        found.append(f"emit.opset asks for {opset}; the model has {graph.opset} and {why}")
-    if graph.model.functions:
-        names = ", ".join(sorted(name for _, name, _ in graph.model.functions))
-        found.append(f"bodies of model-local functions are carried, not optimized: {names}")
-    return found

@@ -29,7 +29,7 @@ from optc.numerics.quantization_noise import floor, kernel_bounds, roundings
 from optc.numerics.stats import ErrorStats
 from optc.numerics.traffic import precision
 from optc.numerics.values import float_tensors
-from optc.saturating import find_saturating, saturation_warning
+from optc.saturating import find_saturating
 from optc.simulation import open_at
 from optc.twins import open_twin, plain
 from optc.verdict import OutputNoise, Quantized
@@ -54,8 +54,10 @@ _NOT_SIMULATED: Final = (
 )
 
 
-def first_quantizing(steps: Sequence[PlannedStep]) -> int | None:
-    """The index of the first step that quantizes; None when none does."""
+def first_quantizing(steps: Sequence[PlannedStep], source: Graph, result: Form) -> int | None:
+    """The index of the first step that quantizes; None when none does, or none had any effect."""
+    if roundings(source) == roundings(result.stated or result.graph):
+        return None
     found = (i for i, step in enumerate(steps) if step.run is not None and step.run.quantizes)
     return next(found, None)
 
@@ -75,7 +77,6 @@ class Judge:
     """Judges one quantized result.
 
     Attributes:
-        warnings: what the user should know.
         notes: what the user should know of this machine.
     """
 
@@ -99,8 +100,11 @@ class Judge:
         self._emitter, self._form = emitter, form
         self._source, self._samples = source, samples
         self._saturating = saturating
-        self.warnings: list[str] = []
         self.notes: list[str] = []
+
+    @cached_property
+    def _counts(self) -> dict[str, int]:
+        return roundings(self._form.stated or self._form.graph)
 
     @cached_property
     def _written(self) -> Runner:
@@ -128,7 +132,7 @@ class Judge:
         found = []
         for feeds in self._samples.feeds:
             plainly = self._written.run(feeds)
-            allowed = kernel_bounds(bounds, self._source.run(feeds), plainly)
+            allowed = kernel_bounds(bounds, self._source.run(feeds), plainly, self._counts)
             wanted = plainly if saturated is None else saturated.run(feeds)
             found.append(compare_outputs(wanted, self._kernels.run(feeds), allowed))
         comparison = Comparison.merge(found)
@@ -136,7 +140,7 @@ class Judge:
         if worst is not None and not comparison.passed:
             raise GoalMissed(
                 "kernels-differ",
-                f"on {self._samples.origin} {self._emitter.recipe.runtime} does not compute the "
+                f"on {self._samples.origin} {self._emitter.engine} does not compute the "
                 f"quantized graph as it is written, output {worst.name}: {worst.reason}",
                 hint="nothing was written; report it",
             )
@@ -154,18 +158,16 @@ class Judge:
             GoalMissed: ``quantization-too-noisy``, where no accuracy goal says what is enough.
         """
         feeds, recipe = self._samples.feeds, self._emitter.recipe
-        counts = roundings(self._form.stated or self._form.graph)
+        counts = self._counts
         judged = self._written if as_written else self._kernels
         found = Quantized(
             output_noise(self._source, judged, feeds, counts),
             layer_noise(before, plain(self._form.graph), feeds),
         )
         there = find_saturating(self._form.graph, recipe.runtime, context.described.capabilities)
-        if there is not None:
-            self.warnings.append(saturation_warning(there, context.target))
-            if (model := there.open()) is not None:
-                noise = output_noise(self._source, model, feeds, counts)
-                found = replace(found, simulated=noise)
+        if there is not None and (model := there.open()) is not None:
+            noise = output_noise(self._source, model, feeds, counts)
+            found = replace(found, simulated=noise)
         if found.missed and not recipe.accuracy:
             raise _too_noisy(found, self._samples.origin)
         return found

@@ -91,8 +91,8 @@ def verify_artifact(
         DataError: the data does not fit the model.
         GoalMissed: the result does not load, or its outputs differ from the source's.
     """
-    quantizes = first_quantizing(steps) is not None
-    check = _Check(emitter, source, result, progress, quantizes=quantizes)
+    cut = first_quantizing(steps, source(), result)
+    check = _Check(emitter, source, result, progress, quantizes=cut is not None)
     try:
         session = check.open_result(artifact, result)
     except ModelError as error:
@@ -103,7 +103,7 @@ def verify_artifact(
             hint=f"this begins with {guilty}; leave that out, and report it",
         ) from error
     quantized = None
-    if (cut := first_quantizing(steps)) is None:
+    if cut is None:
         comparison = check.compare(session)
         if not comparison.passed:
             raise check.failure(comparison, check.bisect(steps, context))
@@ -151,7 +151,7 @@ class _Check:
         self.tolerances = self._bounds(written)
         # Kernels of the source model run in onnxruntime, whatever the recipe asks for.
         here = host_capabilities()
-        self.saturating = find_saturating(result.graph, recipe.runtime, here)
+        self.saturating = find_saturating(result.graph, emitter.engine, here)
         self.as_written = bool(self.saturating or find_saturating(graph, "onnxruntime", here))
         self.optimize: Optimization = "none" if self.as_written else "all"
         self.notes: list[str] = []
@@ -244,7 +244,6 @@ class _Check:
         judge = Judge(self.emitter, self.result, self.expected, self.samples, self.saturating)
         comparison = judge.compare_kernels(artifact, self.tolerances)
         quantized = judge.judge(before, context, as_written=self.as_written)
-        self.warnings += judge.warnings
         self.notes += judge.notes
         return comparison, quantized
 

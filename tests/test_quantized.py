@@ -14,6 +14,7 @@ from onnx import numpy_helper
 import optc
 from optc.errors import CapabilityError, GoalMissed
 from optc.numerics.quantization_noise import floor, kernel_bounds, roundings
+from optc.numerics.roundings import QUANTIZE_ERROR
 from optc.numerics.tolerance import Tolerance
 from optc.passes import ALL_PASSES, RemoveIdentity
 from optc.prepare import prepare
@@ -245,11 +246,13 @@ def test_bounds_of_kernels_follow_the_error_of_quantization() -> None:
     source, written = np.ones(100, np.float32), np.ones(100, np.float32)
     written[0] = 1.1
     bound = Tolerance(relative=1e-6, peak=1e-5)
-    found = kernel_bounds({"y": bound}, {"y": source}, {"y": written})["y"]
+    found = kernel_bounds({"y": bound}, {"y": source}, {"y": written}, {"y": 0})["y"]
     assert found.relative == pytest.approx(0.01, rel=1e-4)
     assert found.peak == pytest.approx(0.1, rel=1e-4)
-    exact = kernel_bounds({"y": bound}, {"y": source}, {"y": source})
+    exact = kernel_bounds({"y": bound}, {"y": source}, {"y": source}, {"y": 0})
     assert exact["y"].relative == 1e-6
+    given = kernel_bounds({"y": bound}, {"y": source}, {"y": source}, {"y": 4})
+    assert given["y"].relative == 2 * QUANTIZE_ERROR
 
 
 def test_roundings_are_counted_on_the_worst_path(recipe: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from optc.ir.ops import Trait, info
+from optc.numerics.roundings import QUANTIZE_ERROR
 from optc.numerics.stats import ErrorStats
 from optc.numerics.tolerance import Tolerance
 from optc.numerics.values import float_tensors
@@ -76,18 +77,23 @@ def floor(count: int) -> float:
 
 
 def kernel_bounds(
-    bounds: Mapping[str, Tolerance], expected: Feeds, written: Feeds
+    bounds: Mapping[str, Tolerance],
+    expected: Feeds,
+    written: Feeds,
+    counts: Mapping[str, int],
 ) -> dict[str, Tolerance]:
     """How far integer kernels may be from a quantized graph as it is written.
 
-    Kernels round elements on the edge to the neighbouring step, and leave out a rounding between
-    operations that they fuse. Either moves a result by less than all the roundings together do,
-    and that is known: it is the difference between the graph and its source.
+    Kernels round elements on the edge to the neighbouring step: one of 64 elements per rounding
+    (`optc.numerics.roundings.QUANTIZE_ERROR`), which adds up like a random walk. They leave out
+    roundings between operations that they fuse. That moves a result by no more than all the
+    roundings together do, and this is known: it is the difference between the graph and its source.
 
     Args:
         bounds: what floating-point rounding explains, by output.
         expected: outputs of the source model.
         written: outputs of the quantized graph as it is written.
+        counts: roundings by output.
     """
     found = dict(bounds)
     known = dict(float_tensors(written))
@@ -97,7 +103,8 @@ def kernel_bounds(
         stats = ErrorStats()
         stats.update(array, known[name])
         own = found.get(name, Tolerance())
-        relative = stats.rms_error / stats.rms_signal if stats.rms_signal else 0.0
+        edge = QUANTIZE_ERROR * math.sqrt(counts.get(name, 0))
+        relative = max(edge, stats.rms_error / stats.rms_signal if stats.rms_signal else 0.0)
         peak = stats.max_abs_error / stats.peak_signal if stats.peak_signal else 0.0
         noise = Tolerance(
             relative=relative,
