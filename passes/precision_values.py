@@ -30,6 +30,7 @@ import numpy as np
 
 from optc.ir import DType
 from optc.ir.shape_site import constant_tensor
+from optc.passes.precision_search import plain
 from optc.passes.precision_sites import dtype_of
 from optc.targets.precision_lists import shipped_precision_lists
 
@@ -55,8 +56,6 @@ _SUMS: Final = ("Add", "Sub", "Sum")
 _MEANS: Final = ("ReduceMean", "GlobalAveragePool", "Mean")
 _CENTERED: Final = ("LayerNormalization", "InstanceNormalization", "GroupNormalization")
 _COUNTS: Final = ("Add", "Sub", "Mul", "Div", "Sum", "Floor", "Ceil", "Round", "Mean", "ReduceSum")
-
-Floats = "npt.NDArray[np.float64]"
 
 
 def constant_hazard(graph: Graph, site: Site) -> str | None:
@@ -137,8 +136,10 @@ class Values:
         found = cls()
         centered = {v: s.node for s in sites for v in _operands(graph, s) if _centers(s.node)}
         wanted = dict.fromkeys(v for site in sites for v in _values(graph, site))
+        runnable = plain(graph)
         for group in _groups(list(wanted), sizes):
-            for arrays in observer.observe(graph, group, activity="ranges"):
+            asked = [runnable.value(value.name) for value in group]
+            for arrays in observer.observe(runnable, asked, activity="ranges"):
                 for value in group:
                     seen = found.seen.setdefault(value, Seen())
                     array = arrays[value.name]
