@@ -29,7 +29,7 @@ from optc.passes.base import Pass, PassOptions, PassResult
 from optc.passes.precision_plan import Prices, plan_graph
 from optc.passes.precision_search import Judge, meet
 from optc.passes.precision_sites import Classifier
-from optc.passes.precision_values import Values, constant_hazard
+from optc.passes.precision_values import MASKING, Values, constant_hazard
 from optc.passes.selector import Keep, OpSelector, unmatched
 from optc.rewrite.trace import Trace
 
@@ -122,12 +122,14 @@ class Assignment:
         per_byte: femtoseconds that a byte of a conversion takes.
         warnings: what the user should look at.
         found: figures of the search.
+        overflowing: names of values that conversions must keep finite; see `saturate` of `assign`.
     """
 
     plans: list[GraphPlan]
     per_byte: int = 1
     warnings: list[str] = field(default_factory=list)
     found: dict[str, float] = field(default_factory=dict)
+    overflowing: frozenset[str] = frozenset()
 
     @property
     def low(self) -> frozenset[Node]:
@@ -160,8 +162,18 @@ class Assignment:
         }
 
 
-def assign(graph: Graph, context: PassContext, options: AssignPrecisionOptions) -> Assignment:
-    """The best assignment under what lists, recipe, ONNX, target, values and goals say."""
+def assign(
+    graph: Graph,
+    context: PassContext,
+    options: AssignPrecisionOptions,
+    *,
+    saturate: bool = False,
+) -> Assignment:
+    """The best assignment under what lists, recipe, ONNX, target, values and goals say.
+
+    `saturate` says that conversions let the largest bf16 take the place of what would round to
+    infinity, so that operations which only mask with it may be bf16.
+    """
     selectors = {name: getattr(options, name) for name in _LISTS}
     classifier = Classifier(context, selectors, options.max_opset)
     prices = Prices(context, assumed_sizes(graph))
@@ -169,9 +181,11 @@ def assign(graph: Graph, context: PassContext, options: AssignPrecisionOptions) 
     sites: dict[Graph, dict[Node, Site]] = {}
     for nested in tuple(graph.walk()):
         known = ((node, classifier.site(nested, node)) for node in nested.ordered())
-        sites[nested] = {n: _with_constants(nested, s) for n, s in known if s is not None}
+        sites[nested] = {n: _with_constants(nested, s, saturate) for n, s in known if s is not None}
+    values = Values()
     if options.ranges:
-        sites[graph] = _with_values(graph, sites[graph], context, prices, warnings)
+        values = _observed(graph, sites[graph], context, prices, warnings)
+        sites[graph] = _with_values(graph, sites[graph], context, values, saturate)
 
     def planned(denied: Mapping[Node, str]) -> Assignment:
         plans = []
@@ -180,7 +194,7 @@ def assign(graph: Graph, context: PassContext, options: AssignPrecisionOptions) 
                 n: s.denied("accuracy", denied[n]) if n in denied else s for n, s in own.items()
             }
             plans.append(plan_graph(nested, left, prices, options.placement))
-        return Assignment(plans, prices.per_byte, warnings)
+        return Assignment(plans, prices.per_byte, warnings, overflowing=values.overflowing)
 
     if options.search and context.goals and context.observer is not None:
         return _searched(graph, context, planned, warnings)
@@ -202,7 +216,7 @@ def _searched(
     if not goals or not first.low:
         return first
     try:
-        judge = Judge(graph, context.observer, goals)
+        judge = Judge(graph, context.observer, goals, first.overflowing)
         outcome = meet(
             judge,
             [node for node in first.plans[0].sites if node in first.low and _rounds(node)],
@@ -234,37 +248,49 @@ def _unmatched(graph: Graph, options: AssignPrecisionOptions) -> list[str]:
     ]
 
 
-def _with_constants(graph: Graph, site: Site) -> Site:
+def _with_constants(graph: Graph, site: Site, saturate: bool) -> Site:
     if site.side == "high" or site.forced or site.rule == "as-written":
+        return site
+    if saturate and site.node.is_op(*MASKING):
         return site
     hazard = constant_hazard(graph, site)
     return site if hazard is None else site.denied("range", hazard)
 
 
-def _with_values(
+def _observed(
     graph: Graph,
-    sites: dict[Node, Site],
+    sites: Mapping[Node, Site],
     context: PassContext,
     prices: Prices,
     warnings: list[str],
-) -> dict[Node, Site]:
-    """The sites, those denied that work on values which bf16 does not keep."""
-    open_ = [site for site in sites.values() if site.side == "free" and not site.forced]
+) -> Values:
+    """What the operations that are open work on; nothing where there is no data to run."""
+    open_ = [site for site in sites.values() if site.side == "free"]
     if context.observer is None or not open_:
-        return sites
+        return Values()
     ports = (v for site in open_ for v in (*graph.operands(site.node), *site.node.outputs))
     sizes: dict[Value, int] = {v: prices.bytes_of(graph, v) for v in ports if v is not None}
     try:
-        values = Values.observed(graph, open_, context.observer, sizes)
+        return Values.observed(graph, open_, context.observer, sizes)
     except (ModelError, DataError) as error:
         warnings.append(f"values were not looked at: {error.message}")
-        return sites
+        return Values()
+
+
+def _with_values(
+    graph: Graph,
+    sites: Mapping[Node, Site],
+    context: PassContext,
+    values: Values,
+    saturate: bool,
+) -> dict[Node, Site]:
+    """The sites, those denied that work on values which bf16 does not keep."""
     found = dict(sites)
-    for site in open_:
-        hazard = values.hazard(graph, site)
-        if hazard is not None:
+    for node, site in sites.items():
+        hazard = values.hazard(graph, site, saturate=saturate) if site.side == "free" else None
+        if hazard is not None and context.observer is not None:
             kind, reason = hazard
-            found[site.node] = site.denied(kind, f"{reason} (on {context.observer.origin})")
+            found[node] = site.denied(kind, f"{reason} (on {context.observer.origin})")
     return found
 
 

@@ -73,14 +73,20 @@ class Judge:
         graph: a root graph.
         observer: runs it.
         goals: metric and limit of each goal; those that need labels must be left out.
+        overflowing: names of values that conversions keep finite.
     """
 
     def __init__(
-        self, graph: Graph, observer: Observer, goals: Sequence[tuple[str, float]]
+        self,
+        graph: Graph,
+        observer: Observer,
+        goals: Sequence[tuple[str, float]],
+        overflowing: Collection[str] = (),
     ) -> None:
         self._graph = graph
         self._observer = observer
         self._goals = tuple(goals)
+        self._overflowing = overflowing
         self._expected: list[Mapping[str, Array]] = self._run(plain(graph), _TOGETHER)
 
     def score(self, low: Collection[Node], samples: int = _TOGETHER) -> Score:
@@ -90,7 +96,7 @@ class Judge:
             ModelError: the graph does not run.
         """
         found = [find_metric(name).start() for name, _ in self._goals]
-        actual = self._run(rounded(self._graph, low), samples)
+        actual = self._run(rounded(self._graph, low, self._overflowing), samples)
         for expected, result in zip(self._expected, actual, strict=False):
             for metric in found:
                 metric.update(expected, result, None)
@@ -118,12 +124,13 @@ def plain(graph: Graph) -> Graph:
     return twin(graph) if mixed else graph
 
 
-def rounded(graph: Graph, low: Collection[Node]) -> Graph:
+def rounded(graph: Graph, low: Collection[Node], overflowing: Collection[str] = ()) -> Graph:
     """The fp32 twin of a graph in which these operations are computed in bf16."""
     copy = clone(graph)
     for old, new in tuple(zip(graph.walk(), copy.walk(), strict=True)):
         pairs = zip(old.ordered(), new.ordered(), strict=True)
-        write_casts(new, {theirs for ours, theirs in pairs if ours in low}, "twin")
+        chosen = {theirs for ours, theirs in pairs if ours in low}
+        write_casts(new, chosen, "twin", overflowing)
     return twin(copy)
 
 

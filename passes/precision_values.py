@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 OVERFLOW: Final = float(2.0**128 - 2.0**119)
 """The least magnitude that rounds to infinity: half a step above the largest bf16."""
 _LIMITS: Final = shipped_precision_lists("bf16").safety
+MASKING: Final = ("Where", "Add", "Attention", "Softmax", "LogSoftmax", "Clip", "Max", "Min")
+"""Operators that let the largest bf16 take the place of what rounds to infinity: it masks as well,
+and a row that is masked everywhere stays finite."""
 _HALF_STEP: Final = 2.0**-9
 _READ: Final = 1 << 22
 """Elements up to which constants are looked at: masks and bounds are smaller, weights are tame."""
@@ -148,8 +151,17 @@ class Values:
                         seen.centered += _spread(array, centered[value])
         return found
 
-    def hazard(self, graph: Graph, site: Site) -> tuple[str, str] | None:
-        """The kind of what goes wrong and the reason; None when nothing does."""
+    @property
+    def overflowing(self) -> frozenset[str]:
+        """Names of values that bf16 would round to infinity."""
+        return frozenset(v.name for v, seen in self.seen.items() if seen.largest >= OVERFLOW)
+
+    def hazard(self, graph: Graph, site: Site, *, saturate: bool = False) -> tuple[str, str] | None:
+        """The kind of what goes wrong and the reason; None when nothing does.
+
+        `saturate` says that conversions let the largest bf16 take the place of what rounds to
+        infinity.
+        """
         node = site.node
         operands = [self.seen[v] for v in _operands(graph, site) if v in self.seen]
         results = [self.seen[v] for v in _results(site) if v in self.seen]
@@ -157,7 +169,7 @@ class Values:
         if not values:
             return None
         largest = max(item.largest for item in values)
-        if largest >= OVERFLOW:
+        if largest >= OVERFLOW and not (saturate and node.is_op(*MASKING)):
             return "range", f"it works on {largest:.2g}, which bf16 rounds to infinity"
         limit = _LIMITS.largest_integer.value
         is_count = node.is_op(*_COUNTS) and all(item.whole for item in values)
@@ -283,4 +295,4 @@ def _groups(values: list[Value], sizes: Mapping[Value, int]) -> list[list[Value]
     return groups
 
 
-__all__ = ["OVERFLOW", "Seen", "Values", "constant_hazard"]
+__all__ = ["MASKING", "OVERFLOW", "Seen", "Values", "constant_hazard"]
