@@ -5,8 +5,8 @@ the weight, the bias and the result alike, and the schema lists what ``T`` may b
 operation are the operands and results of its main parameter, the one of the first result that can
 be floating point, else of the first operand (Greater, ArgMax, Shape). They change type together;
 everything else (sizes, axes, conditions, scales of their own parameter) keeps its type.
-Multiply-accumulate operators that spread their operands over several parameters (Attention) have
-all of them as ports: a kernel that multiplies mixed types does not exist.
+Multiply-accumulate and normalization operators that spread their operands over several parameters
+(Attention, RMSNormalization) have all of them as ports: kernels of mixed types do not exist.
 
 Source: ONNX operator schemas.
 """
@@ -121,7 +121,8 @@ def _parameters(schema: OpSchema) -> frozenset[str]:
         if _FLOAT in formal.types and len(formal.types) > 1 and formal.is_homogeneous
     ]
     row = ops.OPS.get((schema.domain, schema.name), ops.UNKNOWN)
-    return frozenset(names if row.has(ops.Trait.MAC) else names[:1])
+    is_tied = row.has(ops.Trait.MAC) or row.has(ops.Trait.NORMALIZATION)
+    return frozenset(names if is_tied else names[:1])
 
 
 def _places(
