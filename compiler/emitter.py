@@ -118,7 +118,7 @@ class Emitter:
         implicit = self.is_ir and self.recipe.emit.bf16 == "implicit"
         stated = graph
         if next(computing(graph), None) is None:
-            if context is None or not context.decisions or not implicit:
+            if context is None or not implicit or not context.decisions.has("bf16"):
                 return Form(graph)
             stated = clone(graph)
             if not CastBf16().apply(stated, context).changed:
