@@ -215,9 +215,10 @@ def test_without_native_bf16_everything_stays() -> None:
     for target, runtime in (("cascadelake", "openvino"), ("sapphirerapids", "onnxruntime")):
         found, _ = assigned(graph, PassContext(target, runtime))
         assert (found["m"].precision, found["m"].rule) == ("fp32", "target")
-    assert "cascadelake lacks bf16" in assigned(graph, PassContext("cascadelake", "openvino"))[0][
-        "m"
-    ].reason
+    assert (
+        "cascadelake lacks bf16"
+        in assigned(graph, PassContext("cascadelake", "openvino"))[0]["m"].reason
+    )
 
 
 def test_what_the_model_has_in_bf16_stays_in_bf16() -> None:

@@ -30,9 +30,7 @@ def test_what_moves_elements_is_indifferent() -> None:
     # Compress, MaxUnpool, … have no bf16 before opset 26, or never; the old Scatter neither.
     left = {"CenterCropPad", "Compress", "MaxUnpool", "Scatter", "TensorScatter"}
     moving = {
-        info.op_type
-        for info in OPS.values()
-        if not info.domain and info.has(Trait.DATA_MOVEMENT)
+        info.op_type for info in OPS.values() if not info.domain and info.has(Trait.DATA_MOVEMENT)
     }
     assert {LISTS.by_op[op].op_class for op in moving - left} == {"clear"}
 
