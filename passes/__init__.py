@@ -3,7 +3,9 @@
 Third parties add passes by the entry-point group ``optc.passes``; see `optc.recipe`.
 """
 
+from optc.passes.assign_precision import AssignPrecision
 from optc.passes.base import Pass, PassContext, PassOptions, PassResult, RewritePass
+from optc.passes.cast_bf16 import CastBf16
 from optc.passes.common_factors import CommonFactors
 from optc.passes.describe import describe
 from optc.passes.fold_affine import FoldAffine
@@ -28,6 +30,7 @@ from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.move_affine import MoveAffine
 from optc.passes.move_transposes import MoveTransposes
 from optc.passes.orient_convolutions import OrientConvolutions
+from optc.passes.quantize_int8 import QuantizeInt8
 from optc.passes.raise_activations import RaiseActivations
 from optc.passes.raise_attention import RaiseAttention
 from optc.passes.raise_gather import RaiseGather
@@ -91,10 +94,15 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaiseShuffles,
     FoldBranches,
     UnrollLoops,
+    QuantizeInt8,
+    AssignPrecision,
+    CastBf16,
 )
 
 __all__ = [
     "ALL_PASSES",
+    "AssignPrecision",
+    "CastBf16",
     "CommonFactors",
     "FoldAffine",
     "FoldBatchnorm",
@@ -122,6 +130,7 @@ __all__ = [
     "PassContext",
     "PassOptions",
     "PassResult",
+    "QuantizeInt8",
     "RaiseActivations",
     "RaiseAttention",
     "RaiseGather",
