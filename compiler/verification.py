@@ -42,7 +42,7 @@ from optc.numerics.twin import computing
 from optc.pipeline import closing_steps, graph_after
 from optc.targets import host_capabilities
 from optc.twins import open_emulation, open_twin, plain
-from optc.verdict import GoalResult, Score, Verification
+from optc.verdict import GoalResult, Score, Verification, inconclusive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -97,7 +97,7 @@ def verify_artifact(
     comparison = check.compare(session)
     if not comparison.passed:
         raise check.failure(comparison, check.bisect(steps, context))
-    check.warn_if_inconclusive(comparison)
+    check.warnings += inconclusive(comparison, check.origin, bf16=result.stated is not None)
     check.compare_emulated(artifact, session)
     goals = check.measure(session)
     missed = next((result for result in goals if not result.met), None)
@@ -260,15 +260,6 @@ class _Check:
         found = self.compare(emulated.runner, judged) if emulated.runner else None
         if found is not None and not found.passed:
             raise self.failure(found, "the emitter: the fp32 twin is right")
-
-    def warn_if_inconclusive(self, comparison: Comparison) -> None:
-        """Say so when an output passed that would have passed with almost any content."""
-        weak = [output.name for output in comparison.outputs if not output.conclusive]
-        if weak:
-            self.warnings.append(
-                f"on {self.origin} output {', '.join(weak)} hardly varies or is not finite, so "
-                "that agreement says little: real inputs in data.validation are better"
-            )
 
     @cached_property
     def _noise_runners(self) -> tuple[Session, list[Runner]]:

@@ -29,6 +29,7 @@ from optc.passes.merge_slices import MergeSlices
 from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.move_affine import MoveAffine
 from optc.passes.move_transposes import MoveTransposes
+from optc.passes.narrow_dequantize import NarrowDequantize
 from optc.passes.orient_convolutions import OrientConvolutions
 from optc.passes.quantize_int8 import QuantizeInt8
 from optc.passes.raise_activations import RaiseActivations
@@ -97,6 +98,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     QuantizeInt8,
     AssignPrecision,
     CastBf16,
+    NarrowDequantize,
 )
 
 __all__ = [
@@ -125,6 +127,7 @@ __all__ = [
     "MergeTransposes",
     "MoveAffine",
     "MoveTransposes",
+    "NarrowDequantize",
     "OrientConvolutions",
     "Pass",
     "PassContext",
