@@ -39,6 +39,7 @@ class PassContext:
             passes with `observes`.
         decisions: what earlier steps decided about precisions; ask it with ``decisions.of(node)``.
         cpu: descriptor of the target; None: the one that is shipped under its name.
+        goals: accuracy goals of the recipe, as metric and limit; only with an observer.
     """
 
     target: str = "cascadelake"
@@ -46,6 +47,7 @@ class PassContext:
     observer: Observer | None = None
     decisions: Decisions = field(default_factory=Decisions)
     cpu: Target | None = None
+    goals: tuple[tuple[str, float], ...] = ()
 
     @property
     def described(self) -> Target:

@@ -95,17 +95,13 @@ class _Job:
         self.warnings: list[str] = []
         self.refusals: list[Refusal] = []
         self.figures: Mapping[str, float] = {}
+        self.overflowing: frozenset[str] = frozenset()
 
     def decide(self) -> None:
         """Take what was decided before, or decide."""
         if self.decisions.has("bf16"):
             return
-        found = assign(self.graph, self.context, self.options)
-        self.trace = Trace(CastBf16.name)
-        found.explain(self.trace)
-        self.warnings, self.figures = found.warnings, found.figures()
-        record = StepRecord(CastBf16.name, decisions=self.trace.decisions)
-        self.decisions = self.context.decisions.with_step(record)
+        self._assign(self.options)
 
     def low(self, graph: Graph) -> list[Node]:
         """The operations of a graph that are to be bf16, and can be in some opset."""
@@ -145,8 +141,9 @@ class _Job:
             return
         self.refusals.extend(result.refusals)
         reasons = "; ".join(sorted({refusal.reason for refusal in result.refusals}))
+        limit = max(self.graph.opset, 13)
+        self._assign(self.options.model_copy(update={"max_opset": limit}))
         self.warnings.append(f"{problem}; it cannot be raised: {reasons}")
-        self._decide_anew()
 
     def _needs(self) -> dict[int, Node]:
         """The opsets that bf16 operations need, with the first operation that does."""
@@ -158,14 +155,12 @@ class _Job:
                     found.setdefault(lowest, node)
         return found
 
-    def _decide_anew(self) -> None:
-        """Place without what the opset has no bf16 form of."""
-        limit = max(self.graph.opset, 13)
-        options = self.options.model_copy(update={"max_opset": limit})
-        found = assign(self.graph, self.context, options)
+    def _assign(self, options: CastBf16Options) -> None:
+        found = assign(self.graph, self.context, options, saturate=True)
         self.trace = Trace(CastBf16.name)
         found.explain(self.trace)
-        self.figures = found.figures()
+        self.warnings, self.figures = found.warnings, found.figures()
+        self.overflowing = found.overflowing
         record = StepRecord(CastBf16.name, decisions=self.trace.decisions)
         self.decisions = self.context.decisions.with_step(record)
 
@@ -177,5 +172,5 @@ class _Job:
                 for node in self.low(nested)
                 if opset_for(nested, node, DType.BF16) == nested.opset
             ]
-            for rule, count in write_casts(nested, low, name).items():
+            for rule, count in write_casts(nested, low, name, self.overflowing).items():
                 self.counts[rule] = self.counts.get(rule, 0) + count
