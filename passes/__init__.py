@@ -17,6 +17,7 @@ from optc.passes.fold_pads import FoldPads
 from optc.passes.fold_shapes import FoldShapes
 from optc.passes.freeze_initializers import FreezeInitializers
 from optc.passes.fuse_convolutions import FuseConvolutions
+from optc.passes.fuse_requantize import FuseRequantize
 from optc.passes.fuse_siblings import FuseSiblings
 from optc.passes.fuse_transpose_matmul import FuseTransposeMatmul
 from optc.passes.hoist_lookups import HoistLookups
@@ -99,6 +100,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     AssignPrecision,
     CastBf16,
     NarrowDequantize,
+    FuseRequantize,
 )
 
 __all__ = [
@@ -115,6 +117,7 @@ __all__ = [
     "FoldShapes",
     "FreezeInitializers",
     "FuseConvolutions",
+    "FuseRequantize",
     "FuseSiblings",
     "FuseTransposeMatmul",
     "HoistLookups",
