@@ -83,7 +83,7 @@ def run_passes(
     cpu, engine = load_target(target), load_runtime(runtime)
     steps = [planned_step(step, cpu, engine) for step in resolve_pipeline(pipeline)]
     steps.extend(lowering_steps(engine if lower else None, domains=engine.domains))
-    context = PassContext(cpu.id, engine.id)
+    context = PassContext(cpu.id, engine.id, cpu=cpu)
     return run_pipeline(lambda: clone(graph), steps, context, dump_dir=dump_dir, progress=progress)
 
 

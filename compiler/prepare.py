@@ -53,7 +53,7 @@ class TargetPlan:
     @property
     def context(self) -> PassContext:
         """What passes may know."""
-        return PassContext(self.target.id, self.runtime.id)
+        return PassContext(self.target.id, self.runtime.id, cpu=self.target)
 
     def shares_with(self, other: TargetPlan) -> bool:
         """Whether both run the same passes with the same options, none of which asks the target."""
@@ -169,4 +169,5 @@ def planned_step(step: Step, target: Target, runtime: Runtime) -> PlannedStep:
                 location=step.location,
                 hint=missing.hint,
             )
-    return PlannedStep(step.name, step.create())
+    known = runtime.options_for(step.name, target.capabilities)
+    return PlannedStep(step.name, step.with_defaults(known).create())

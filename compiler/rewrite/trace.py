@@ -56,6 +56,7 @@ class Decision:
         figures: what the decision rests on, by name, e.g. ``sqnr_db``; rounded, the same on every
             machine.
         origin: provenance of the operation; None for one of the source model.
+        value: its first result, which tells apart operations of one name.
     """
 
     node: str
@@ -64,6 +65,7 @@ class Decision:
     reason: str
     figures: Mapping[str, float] = field(default_factory=dict)
     origin: Origin | None = field(default=None, compare=False, repr=False)
+    value: str = field(default="", compare=False, repr=False)
 
     def to_dict(self) -> dict[str, object]:
         """As data."""
@@ -122,7 +124,7 @@ class Trace:
     ) -> None:
         """Record the precision that an operation is to be computed in; the last word counts."""
         self._decisions[node] = Decision(
-            node.label, precision, rule, reason, figures or {}, node.origin
+            node.label, precision, rule, reason, figures or {}, node.origin, node.key
         )
 
     @property
