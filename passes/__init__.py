@@ -6,6 +6,7 @@ Third parties add passes by the entry-point group ``optc.passes``; see `optc.rec
 from optc.passes.base import Pass, PassContext, PassOptions, PassResult, RewritePass
 from optc.passes.common_factors import CommonFactors
 from optc.passes.describe import describe
+from optc.passes.equalize_channels import EqualizeChannels
 from optc.passes.fold_affine import FoldAffine
 from optc.passes.fold_batchnorm import FoldBatchnorm
 from optc.passes.fold_branches import FoldBranches
@@ -44,6 +45,7 @@ from optc.passes.remove_broadcasts import RemoveBroadcasts
 from optc.passes.remove_dead import RemoveDead
 from optc.passes.remove_duplicates import RemoveDuplicates
 from optc.passes.remove_identity import RemoveIdentity
+from optc.passes.smooth_activations import SmoothActivations
 from optc.passes.unroll_loops import UnrollLoops
 from optc.passes.upgrade_opset import UpgradeOpset
 from optc.passes.widen_convolutions import WidenConvolutions
@@ -91,11 +93,14 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FoldBranches,
     UnrollLoops,
     QuantizeInt8,
+    EqualizeChannels,
+    SmoothActivations,
 )
 
 __all__ = [
     "ALL_PASSES",
     "CommonFactors",
+    "EqualizeChannels",
     "FoldAffine",
     "FoldBatchnorm",
     "FoldBranches",
@@ -139,6 +144,7 @@ __all__ = [
     "RemoveDuplicates",
     "RemoveIdentity",
     "RewritePass",
+    "SmoothActivations",
     "UnrollLoops",
     "UpgradeOpset",
     "WidenConvolutions",
