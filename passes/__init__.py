@@ -8,6 +8,7 @@ from optc.passes.base import Pass, PassContext, PassOptions, PassResult, Rewrite
 from optc.passes.cast_bf16 import CastBf16
 from optc.passes.common_factors import CommonFactors
 from optc.passes.describe import describe
+from optc.passes.equalize_channels import EqualizeChannels
 from optc.passes.fold_affine import FoldAffine
 from optc.passes.fold_batchnorm import FoldBatchnorm
 from optc.passes.fold_branches import FoldBranches
@@ -49,6 +50,7 @@ from optc.passes.remove_broadcasts import RemoveBroadcasts
 from optc.passes.remove_dead import RemoveDead
 from optc.passes.remove_duplicates import RemoveDuplicates
 from optc.passes.remove_identity import RemoveIdentity
+from optc.passes.smooth_activations import SmoothActivations
 from optc.passes.unroll_loops import UnrollLoops
 from optc.passes.upgrade_opset import UpgradeOpset
 from optc.passes.widen_convolutions import WidenConvolutions
@@ -101,6 +103,8 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     CastBf16,
     NarrowDequantize,
     FuseRequantize,
+    EqualizeChannels,
+    SmoothActivations,
 )
 
 __all__ = [
@@ -108,6 +112,7 @@ __all__ = [
     "AssignPrecision",
     "CastBf16",
     "CommonFactors",
+    "EqualizeChannels",
     "FoldAffine",
     "FoldBatchnorm",
     "FoldBranches",
@@ -154,6 +159,7 @@ __all__ = [
     "RemoveDuplicates",
     "RemoveIdentity",
     "RewritePass",
+    "SmoothActivations",
     "UnrollLoops",
     "UpgradeOpset",
     "WidenConvolutions",
