@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from optc.ir.clone import clone
-from optc.ir.nodes import Attr, AttrKind, Kind, Origin
+from optc.ir.nodes import Attr, AttrKind, Kind
 from optc.ir.ops import Trait, info
 from optc.ir.result_types import result_dtype
 from optc.ir.tensor import SparseTensor, Tensor
@@ -308,15 +308,17 @@ def _apply(
     type_: Type | None,
     attributes: Mapping[str, Attr] | None = None,
 ) -> Value:
-    """The result of a new operation."""
+    """The result of a new operation, which stands for what its last operand stands for."""
+    source = operands[-1].node
     node = graph.add(
         op_type,
         operands,
         outputs=[graph.fresh_name(name)],
         attributes=attributes,
         types=[type_],
-        origin=Origin("twin", (operands[-1].node.source_origin(),)),
+        origin=source.origin,
     )
+    node.metadata = source.metadata
     return node.output
 
 
