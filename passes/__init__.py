@@ -8,6 +8,7 @@ from optc.passes.base import Pass, PassContext, PassOptions, PassResult, Rewrite
 from optc.passes.cast_bf16 import CastBf16
 from optc.passes.common_factors import CommonFactors
 from optc.passes.describe import describe
+from optc.passes.equalize_channels import EqualizeChannels
 from optc.passes.fold_affine import FoldAffine
 from optc.passes.fold_batchnorm import FoldBatchnorm
 from optc.passes.fold_branches import FoldBranches
@@ -17,12 +18,14 @@ from optc.passes.fold_pads import FoldPads
 from optc.passes.fold_shapes import FoldShapes
 from optc.passes.freeze_initializers import FreezeInitializers
 from optc.passes.fuse_convolutions import FuseConvolutions
+from optc.passes.fuse_requantize import FuseRequantize
 from optc.passes.fuse_siblings import FuseSiblings
 from optc.passes.fuse_transpose_matmul import FuseTransposeMatmul
 from optc.passes.hoist_lookups import HoistLookups
 from optc.passes.infer_shapes import InferShapes
 from optc.passes.lower_affine import LowerAffine
 from optc.passes.lower_operators import LowerOperators
+from optc.passes.lower_pads import LowerPads
 from optc.passes.merge_reshapes import MergeReshapes
 from optc.passes.merge_slices import MergeSlices
 from optc.passes.merge_transposes import MergeTransposes
@@ -47,6 +50,7 @@ from optc.passes.remove_broadcasts import RemoveBroadcasts
 from optc.passes.remove_dead import RemoveDead
 from optc.passes.remove_duplicates import RemoveDuplicates
 from optc.passes.remove_identity import RemoveIdentity
+from optc.passes.smooth_activations import SmoothActivations
 from optc.passes.unroll_loops import UnrollLoops
 from optc.passes.upgrade_opset import UpgradeOpset
 from optc.passes.widen_convolutions import WidenConvolutions
@@ -70,6 +74,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     CommonFactors,
     UpgradeOpset,
     LowerAffine,
+    LowerPads,
     LowerOperators,
     RaiseActivations,
     RaiseNorms,
@@ -97,6 +102,9 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     AssignPrecision,
     CastBf16,
     NarrowDequantize,
+    FuseRequantize,
+    EqualizeChannels,
+    SmoothActivations,
 )
 
 __all__ = [
@@ -104,6 +112,7 @@ __all__ = [
     "AssignPrecision",
     "CastBf16",
     "CommonFactors",
+    "EqualizeChannels",
     "FoldAffine",
     "FoldBatchnorm",
     "FoldBranches",
@@ -113,12 +122,14 @@ __all__ = [
     "FoldShapes",
     "FreezeInitializers",
     "FuseConvolutions",
+    "FuseRequantize",
     "FuseSiblings",
     "FuseTransposeMatmul",
     "HoistLookups",
     "InferShapes",
     "LowerAffine",
     "LowerOperators",
+    "LowerPads",
     "MergeReshapes",
     "MergeSlices",
     "MergeTransposes",
@@ -148,6 +159,7 @@ __all__ = [
     "RemoveDuplicates",
     "RemoveIdentity",
     "RewritePass",
+    "SmoothActivations",
     "UnrollLoops",
     "UpgradeOpset",
     "WidenConvolutions",

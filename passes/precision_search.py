@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Final
 from optc.ir import DType, Kind, TensorType, clone
 from optc.numerics.metrics import find_metric
 from optc.numerics.twin import twin
+from optc.passes.base import PassContext
 from optc.passes.precision_casts import write_casts
+from optc.passes.upgrade_opset import UpgradeOpset, UpgradeOpsetOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from optc.numerics.observe import Observer
     from optc.numerics.values import Array
 
+_BF16_CAST: Final = 13
+"""The opset since which Cast has bf16."""
 _ALONE: Final = 4
 """Samples that operations are ranked on; goals are measured on more."""
 _TOGETHER: Final = 32
@@ -131,6 +135,8 @@ def rounded(graph: Graph, low: Collection[Node], overflowing: Collection[str] = 
         pairs = zip(old.ordered(), new.ordered(), strict=True)
         chosen = {theirs for ours, theirs in pairs if ours in low}
         write_casts(new, chosen, "twin", overflowing)
+    if copy.opset < _BF16_CAST:
+        UpgradeOpset(UpgradeOpsetOptions(to=_BF16_CAST)).apply(copy, PassContext())
     return twin(copy)
 
 

@@ -165,9 +165,6 @@ class Classifier:
         if lowest is None:
             reason = f"ONNX has no bf16 form of {node.qualified_op}"
             return replace(site, rule="schema", reason=reason)
-        if not site.ports:
-            reason = "its operands have several floating-point types, or types that are not known"
-            return replace(site, rule="schema", reason=reason)
         if lowest > self._max_opset:
             return replace(
                 site,
@@ -175,6 +172,9 @@ class Classifier:
                 reason=f"{node.op_type} in bf16 needs opset {lowest}, above max_opset "
                 f"{self._max_opset}",
             )
+        if not site.ports:
+            reason = "its operands have several floating-point types, or types that are not known"
+            return replace(site, rule="schema", reason=reason)
         if obstacle := self._kernel(node):
             return replace(site, rule="kernel", reason=obstacle)
         return None

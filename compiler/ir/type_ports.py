@@ -56,7 +56,8 @@ class Ports:
 def ports_of(graph: Graph, node: Node, dtype: DType = DType.F32) -> Ports:
     """The ports of an operation that have this element type; none where its operator has no schema.
 
-    A port of another floating-point type ties the operation to it: there are no ports then.
+    A port of another floating-point type ties the operation to it, and one whose type is not known
+    may: there are no ports then.
     """
     schema = ops.schema(node.op_type, node.operator[0], ops.version(graph, node))
     if schema is None or _is_function(graph, node):
@@ -65,7 +66,7 @@ def ports_of(graph: Graph, node: Node, dtype: DType = DType.F32) -> Ports:
     operands = _places(graph.operands(node), schema.inputs, names)
     results = _places(node.outputs, schema.outputs, names)
     found = {_dtype(value) for _, value in (*operands, *results)}
-    if found - {dtype} & _SPELLED.keys():
+    if None in found or found - {dtype} & _SPELLED.keys():
         return Ports((), ())
     return Ports(
         tuple(place for place, value in operands if _dtype(value) is dtype),
