@@ -135,9 +135,10 @@ def rounded(graph: Graph, low: Collection[Node], overflowing: Collection[str] = 
         pairs = zip(old.ordered(), new.ordered(), strict=True)
         chosen = {theirs for ours, theirs in pairs if ours in low}
         write_casts(new, chosen, "twin", overflowing)
-    if copy.opset < _BF16_CAST:
-        UpgradeOpset(UpgradeOpsetOptions(to=_BF16_CAST)).apply(copy, PassContext())
-    return twin(copy)
+    made = twin(copy)
+    if made.opset < _BF16_CAST:  # the twin has bf16 in Casts alone, so nothing else is in the way
+        UpgradeOpset(UpgradeOpsetOptions(to=_BF16_CAST)).apply(made, PassContext())
+    return made
 
 
 @dataclass(frozen=True)
