@@ -26,7 +26,9 @@ from optc.passes.infer_shapes import InferShapes
 from optc.passes.lower_affine import LowerAffine
 from optc.passes.lower_operators import LowerOperators
 from optc.passes.lower_pads import LowerPads
+from optc.passes.merge_casts import MergeCasts
 from optc.passes.merge_reshapes import MergeReshapes
+from optc.passes.merge_resizes import MergeResizes
 from optc.passes.merge_slices import MergeSlices
 from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.move_affine import MoveAffine
@@ -91,6 +93,8 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaiseSplit,
     RaisePools,
     MergeReshapes,
+    MergeCasts,
+    MergeResizes,
     FoldPads,
     RemoveBroadcasts,
     FuseTransposeMatmul,
@@ -130,7 +134,9 @@ __all__ = [
     "LowerAffine",
     "LowerOperators",
     "LowerPads",
+    "MergeCasts",
     "MergeReshapes",
+    "MergeResizes",
     "MergeSlices",
     "MergeTransposes",
     "MoveAffine",
