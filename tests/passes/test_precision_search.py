@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import ml_dtypes
 import numpy as np
 import pytest
 
 from helpers import graph_from_text
 from helpers.observers import FixedObserver
-from optc.ir import Graph
 from optc.ir.text import print_graph
 from optc.passes import AssignPrecision, InferShapes, PassContext
 from optc.passes.precision_search import Judge, rounded
+
+if TYPE_CHECKING:
+    from optc.ir import Graph
 
 SIZE = 256
 RNG = np.random.default_rng(5)
@@ -88,8 +93,6 @@ def test_the_judge_measures_on_the_exact_roundings() -> None:
 
 
 def bf16(array: np.ndarray) -> np.ndarray:
-    import ml_dtypes
-
     return array.astype(ml_dtypes.bfloat16).astype(np.float32)
 
 
@@ -101,8 +104,6 @@ def test_bodies_are_rounded_as_well() -> None:
              else_branch = e () => (float[4,4] q) { q = Neg(x) }> }"""
     )
     InferShapes().apply(graph, PassContext())
-    inner = next(iter(next(graph.nodes()).subgraphs()))[1]
-    assert "else" not in inner.name
     bodies = [n for g in graph.walk() for n in g.nodes() if n.name == "m"]
     text = print_graph(rounded(graph, bodies))
     assert text.count("to=bf16") == 3  # both operands and the result
