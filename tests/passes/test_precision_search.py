@@ -41,7 +41,7 @@ def context(*goals: tuple[str, float]) -> PassContext:
     return PassContext("sapphirerapids", "openvino", observer=observer, goals=goals)
 
 
-OPTIONS = AssignPrecision.Options(ranges=False, infer=["s"])
+OPTIONS = AssignPrecision.Options.model_validate({"ranges": False, "infer": ["s"]})
 
 
 @pytest.mark.parametrize("opset", [11, 21])
