@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field
 
-from optc.errors import DataError, ModelError
+from optc.errors import CapabilityError, DataError, ModelError
 from optc.ir.ops import Trait, info
 from optc.numerics.metrics import find_metric
 from optc.numerics.timing import assumed_sizes
@@ -220,7 +220,7 @@ def _searched(
             [node for node in first.plans[0].sites if node in first.low and _rounds(node)],
             lambda denied: planned(dict.fromkeys(denied, "")).low,
         )
-    except (ModelError, DataError) as error:
+    except (CapabilityError, ModelError, DataError) as error:
         warnings.append(f"accuracy was not searched for: {error.message}")
         return first
     found = planned(outcome.denied) if outcome.denied else first

@@ -96,6 +96,8 @@ class Pass:
             the graph otherwise.
         observes: whether it uses the observer of the context: the result then depends on the
             calibration data.
+        retypes: whether it changes element types of operations where they stand: what it saves is
+            then seen on the whole graph only.
     """
 
     name: ClassVar[str]
@@ -103,6 +105,7 @@ class Pass:
     requires: ClassVar[tuple[str, ...]] = ()
     asks_target: ClassVar[bool] = False
     observes: ClassVar[bool] = False
+    retypes: ClassVar[bool] = False
 
     def __init__(self, options: PassOptions | None = None) -> None:
         self.options = options if options is not None else self.Options()

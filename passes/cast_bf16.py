@@ -62,6 +62,7 @@ class CastBf16(Pass):
     requires = ("bf16",)
     asks_target = True
     observes = True
+    retypes = True
 
     def apply(self, graph: Graph, context: PassContext) -> PassResult:
         """Decide where nobody did, raise the opset where needed, and write types and Casts.

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 class FixedObserver:
     """Runs graphs in onnxruntime on the inputs that it was made with."""
 
-    origin = "the inputs of the test"
-    real = True
-    digest = "0"
+    origin: str = "the inputs of the test"
+    real: bool = True
+    digest: str = "0"
 
-    def __init__(self, *samples: Feeds) -> None:
+    def __init__(self, *samples: Mapping[str, Array]) -> None:
         self._samples = samples
         self.runs = 0
 
     def observe(
-        self, graph: Graph, values: Sequence[Value], *, activity: str = "calibrate"
+        self, graph: Graph, values: Sequence[Value], *, activity: str = "calibrate", skip: int = 0
     ) -> Iterator[Mapping[str, Array]]:
         """See `optc.numerics.observe.Observer`."""
         del activity
@@ -35,7 +35,7 @@ class FixedObserver:
         for value in values:
             copy.add_output(copy.value(value.name), f"seen/{value.name}", value.type)
         session = open_session(serialize(copy), optimize="none")
-        for feeds in self._samples:
+        for feeds in self._samples[skip:]:
             self.runs += 1
-            found = session.run(feeds)
+            found = session.run(cast("Feeds", feeds))
             yield {value.name: cast("Array", found[f"seen/{value.name}"]) for value in values}

@@ -17,6 +17,7 @@ from optc.rewrite.trace import StepRecord, Trace
 
 if TYPE_CHECKING:
     from optc.ir import Graph
+    from optc.numerics.values import Array
     from optc.passes import PassResult
     from optc.rewrite.trace import Decision
 
@@ -38,7 +39,7 @@ def assigned(
     graph: Graph, context: PassContext = SPR, **options: object
 ) -> tuple[dict[str, Decision], PassResult]:
     before = print_graph(graph)
-    result = AssignPrecision(AssignPrecision.Options(**options)).apply(graph, context)
+    result = AssignPrecision(AssignPrecision.Options.model_validate(options)).apply(graph, context)
     assert not result.changed
     assert not result.counts
     assert print_graph(graph) == before
@@ -130,7 +131,7 @@ def test_the_recipe_overrides_and_says_which_rule_won(
 ) -> None:
     options, name, precision, rule, reason = case
     graph = model("[m] a = MatMul(x, w0) [r] b = Relu(a) [e] y = Exp(b)")
-    found = assigned(graph, **options)[0][name]
+    found = assigned(graph, SPR, **options)[0][name]
     assert (found.precision, found.rule) == (precision, rule)
     assert reason in found.reason
 
@@ -240,16 +241,16 @@ def test_selectors_that_fit_nothing_warn() -> None:
 
 def test_an_operator_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(ValidationError, match="there is no operator 'Conv2d'") as caught:
-        AssignPrecision.Options(allow=["Conv2d"])
+        AssignPrecision.Options.model_validate({"allow": ["Conv2d"]})
     (problem,) = caught.value.errors()
     assert problem["ctx"]["hint"].startswith("did you mean 'Conv")
-    AssignPrecision.Options(allow=[{"op": "Own", "domain": "own"}, "conv_.*"])
+    AssignPrecision.Options.model_validate({"allow": [{"op": "Own", "domain": "own"}, "conv_.*"]})
 
 
 # ---- values ------------------------------------------------------------------------------------
 
 
-def observed(graph: Graph, *samples: dict[str, np.ndarray]) -> dict[str, Decision]:
+def observed(graph: Graph, *samples: dict[str, Array]) -> dict[str, Decision]:
     context = PassContext("sapphirerapids", "openvino", observer=FixedObserver(*samples))
     return assigned(graph, context)[0]
 

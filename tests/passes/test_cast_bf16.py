@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from typing import cast as cast_type
 
 import ml_dtypes
 import numpy as np
@@ -25,7 +26,10 @@ from optc.rewrite.decisions import Decisions
 from optc.rewrite.trace import StepRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from optc.ir import Graph
+    from optc.numerics.values import Array, Feeds
     from optc.passes import PassResult
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,11 +49,11 @@ def model(text: str, opset: int = 22) -> Graph:
 def cast(graph: Graph, context: PassContext = SPR, **options: object) -> PassResult:
     """Run the pass, and check what every pass promises."""
     before = print_graph(graph)
-    result = CastBf16(CastBf16.Options(**options)).apply(graph, context)
+    result = CastBf16(CastBf16.Options.model_validate(options)).apply(graph, context)
     after = print_graph(graph)
     assert verify(graph) == ()
     assert result.changed == (after != before) == bool(result.counts)
-    again = CastBf16(CastBf16.Options(**options)).apply(graph, context)
+    again = CastBf16(CastBf16.Options.model_validate(options)).apply(graph, context)
     assert not again.changed
     assert print_graph(graph) == after
     assert_lean(graph)
@@ -91,6 +95,12 @@ def casts(graph: Graph) -> dict[str, str]:
         if node.is_op("Cast") and source is not None:
             found[source.name] = f"{dtype(source).value}->{dtype(node.output).value}"
     return found
+
+
+def run(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+    """The outputs in onnxruntime."""
+    found = open_session(serialize(graph)).run(cast_type("Feeds", feeds))
+    return cast_type("Mapping[str, Array]", found)
 
 
 SIDES = {
@@ -303,10 +313,14 @@ def test_decisions_of_an_earlier_step_are_carried_out() -> None:
     graph = model(
         "g (float[512,512] x, float[512,512] w) => (y) { [m] a = MatMul(x, w) [r] y = Relu(a) }"
     )
-    made = AssignPrecision(AssignPrecision.Options(deny=["Relu"])).apply(graph, SPR)
+    made = AssignPrecision(AssignPrecision.Options.model_validate({"deny": ["Relu"]})).apply(
+        graph, SPR
+    )
     decisions = Decisions([StepRecord("assign-precision", decisions=made.decisions)])
     told = PassContext("sapphirerapids", "openvino", decisions=decisions)
-    result = CastBf16(CastBf16.Options(deny=["MatMul"])).apply(graph, told)  # not asked
+    result = CastBf16(CastBf16.Options.model_validate({"deny": ["MatMul"]})).apply(
+        graph, told
+    )  # not asked
     assert result.counts["compute-bf16"] == 1
     assert result.decisions == ()
     assert dtype(graph.value("a_bf16")) is DType.BF16
@@ -330,7 +344,7 @@ def test_masks_stay_finite() -> None:
         y = MatMul(p, v) }"""
     graph = model(text)
     rng = np.random.default_rng(0)
-    feeds = {
+    feeds: dict[str, Array] = {
         "m": np.array([[1, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 1]], np.float32)[
             None, None
         ],
@@ -338,16 +352,18 @@ def test_masks_stay_finite() -> None:
         "w": rng.normal(size=(512, 512)).astype(np.float32) / 23,
         "v": np.eye(4, dtype=np.float32),
     }
-    expected = open_session(serialize(graph)).run(feeds)["y"]
+    expected = run(graph, feeds)["y"]
     observer = FixedObserver(feeds)
     context = PassContext("sapphirerapids", "openvino", observer=observer)
-    result = CastBf16(CastBf16.Options(allow=["MatMul"])).apply(graph, context)
-    found = open_session(serialize(twin(graph))).run(feeds)["y"]
+    result = CastBf16(CastBf16.Options.model_validate({"allow": ["MatMul"]})).apply(graph, context)
+    found = run(twin(graph), feeds)["y"]
     assert np.isfinite(found).all()  # a row that is masked everywhere is uniform, not NaN
     # Logits of about 1 with an error of 2^-9 each, some of them added: 2^-6 is ample.
     np.testing.assert_allclose(found, expected, atol=2**-6)
     # Left to the early step, which cannot keep them finite, the masks stay fp32.
-    early = AssignPrecision(AssignPrecision.Options(allow=["MatMul"])).apply(model(text), context)
+    early = AssignPrecision(AssignPrecision.Options.model_validate({"allow": ["MatMul"]})).apply(
+        model(text), context
+    )
     found_early = {d.node: d.rule for d in early.decisions}
     assert found_early["mask"] == found_early["c"] == "range"
     assert {d.node: d.precision for d in result.decisions}["c"] == "bf16"
@@ -367,8 +383,8 @@ def test_models_convert_no_more_than_painting_and_keep_their_numbers(
     assert result.figures["converted_bytes"] <= result.figures["converted_bytes_by_painting"]
     (name,) = (value.name for value in graph.inputs)
     image = np.random.default_rng(1).random((4, 1, 32, 32), np.float32)
-    (expected,) = open_session(serialize(fp32)).run({name: image}).values()
-    (found,) = open_session(serialize(twin(graph))).run({name: image}).values()
+    (expected,) = run(fp32, {name: image}).values()
+    (found,) = run(twin(graph), {name: image}).values()
     error = np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2))
     # Roundings of 2^-9 / sqrt(3) each, independent, over fewer than 60 operations in a row.
     assert 0 < error < 2**-9 * np.sqrt(60 / 3)
