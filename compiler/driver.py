@@ -122,7 +122,7 @@ def plan(
         return graph
 
     for group, run in run_groups(prepared, source, sizes, None, progress):
-        form = emitter.form(run.graph)
+        form = emitter.form(run.graph, _decided(group[0], run))
         misses, became = near_misses(run.steps, run.graph), fates(labels, run.graph)
         for index, item in enumerate(group):
             emitter.check_form(form, item.target, item.runtime)
@@ -219,7 +219,7 @@ class _Compile:
 
     def emit(self, group: Sequence[TargetPlan], run: PassRun, folder: Path) -> None:
         """Write everything of a group of targets that share their graph; verify it once."""
-        form = self.emitter.form(run.graph)
+        form = self.emitter.form(run.graph, _decided(group[0], run))
         for item in group:
             self.emitter.check_form(form, item.target, item.runtime)
         text = print_graph(form.graph)
@@ -379,6 +379,11 @@ class _Compile:
             seconds=self.seconds,
             missed=self.missed,
         )
+
+
+def _decided(item: TargetPlan, run: PassRun) -> PassContext:
+    """What the passes of a target knew, with all that they decided."""
+    return replace(item.context, decisions=Decisions(run.steps))
 
 
 def external_files(graph: Graph) -> list[Path]:

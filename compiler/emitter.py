@@ -9,6 +9,7 @@ from optc.emit.onnx import save_model
 from optc.emit.openvino import save_ir, unique_labels
 from optc.emit.storage import store_weights
 from optc.errors import CapabilityError, ModelError
+from optc.ir import clone
 from optc.ir.ops import Trait, info
 from optc.ir.types import DType
 from optc.launch.engines import open_engine, require_runtime
@@ -16,6 +17,7 @@ from optc.launch.options import LaunchOptions
 from optc.numerics.evaluate import available_cpus, open_session
 from optc.numerics.traffic import precision
 from optc.numerics.twin import computing, widen
+from optc.passes import CastBf16
 from optc.passes.selector import selected, unmatched
 from optc.targets import load_runtime, missing_capability
 from optc.targets.conversion import unconvertible
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from optc.ir import Graph, Node
     from optc.numerics.noise import Runner
+    from optc.passes.base import PassContext
     from optc.recipe import Recipe
     from optc.targets import Runtime, Target
 
@@ -109,14 +112,26 @@ class Emitter:
         if self.is_ir:
             require_runtime("openvino")
 
-    def form(self, graph: Graph) -> Form:
-        """The form that a graph is written in; it stays as it is."""
+    def form(self, graph: Graph, context: PassContext | None = None) -> Form:
+        """The form that a graph is written in; it stays as it is.
+
+        Args:
+            graph: the final graph.
+            context: with what was decided about precisions; IR that leaves bf16 to the runtime
+                follows that as well where no pass wrote it into the graph.
+        """
+        implicit = self.is_ir and self.recipe.emit.bf16 == "implicit"
+        stated = graph
         if next(computing(graph), None) is None:
-            return Form(graph)
-        if not self.is_ir or self.recipe.emit.bf16 == "explicit":
+            if context is None or not implicit or not context.decisions.has("bf16"):
+                return Form(graph)
+            stated = clone(graph)
+            if not CastBf16().apply(stated, context).changed:
+                return Form(graph)
+        if not implicit:
             return Form(graph, stated=graph)
-        wide = widen(graph)
-        return Form(wide.graph, wide.lowered, graph)
+        wide = widen(stated)
+        return Form(wide.graph, wide.lowered, stated)
 
     def check_form(self, form: Form, target: Target, runtime: Runtime) -> None:
         """Refuse a form that the converter of the format or the runtime cannot take.

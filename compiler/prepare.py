@@ -9,6 +9,7 @@ from optc.emitter import Emitter
 from optc.errors import CapabilityError, ModelError
 from optc.launch.settings import check_precision, slices_of
 from optc.passes import (
+    FuseRequantize,
     InferShapes,
     LowerOperators,
     MergeReshapes,
@@ -173,6 +174,9 @@ def _target_plan(
     if recipe.emit.opset is not None:
         options = UpgradeOpset.Options(to=recipe.emit.opset)
         steps.append(PlannedStep(UpgradeOpset.name, UpgradeOpset(options)))
+    if recipe.emit.int8 == "qoperator":
+        form = FuseRequantize.Options(form="qoperator")
+        steps.append(PlannedStep(FuseRequantize.name, FuseRequantize(form)))
     # A launch that cannot be fails before any work.
     check_precision(target, runtime, recipe.launch.settings)
     slices_of(target, recipe.launch.settings)

@@ -228,3 +228,26 @@ class Verification:
                 {"metric": r.goal.metric, "limit": r.goal.limit, "met": r.met} for r in self.goals
             ],
         }
+
+
+def inconclusive(comparison: Comparison, data: str, *, bf16: bool) -> list[str]:
+    """The warning about outputs that passed and would have passed with almost any content.
+
+    Args:
+        comparison: what passed.
+        data: what it was made on, in words.
+        bf16: whether the result computes in bf16, whose roundings add up to wide bounds.
+    """
+    weak = ", ".join(output.name for output in comparison.outputs if not output.conclusive)
+    if not weak:
+        return []
+    if bf16:
+        return [
+            f"as many roundings in bf16 as lead to output {weak} may add up to an error as large "
+            "as the one that would be a bug, so that agreement says little: state what accuracy "
+            "is needed under `accuracy`"
+        ]
+    return [
+        f"on {data} output {weak} hardly varies or is not finite, so that agreement says little: "
+        "real inputs in data.validation are better"
+    ]

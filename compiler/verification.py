@@ -41,7 +41,7 @@ from optc.samples import Samples
 from optc.saturating import find_saturating
 from optc.targets import host_capabilities
 from optc.twins import open_emulation, open_twin, plain
-from optc.verdict import GoalResult, Quantized, Score, Verification
+from optc.verdict import GoalResult, Quantized, Score, Verification, inconclusive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -107,7 +107,8 @@ def verify_artifact(
         comparison = check.compare(session)
         if not comparison.passed:
             raise check.failure(comparison, check.bisect(steps, context))
-        check.warn_if_inconclusive(comparison)
+        told = inconclusive(comparison, check.samples.origin, bf16=result.stated is not None)
+        check.warnings += told
         check.compare_emulated(artifact, session)
     else:
         comparison, quantized = check.judge(artifact, steps, cut, context)
@@ -264,15 +265,6 @@ class _Check:
         found = self.compare(emulated.runner, judged) if emulated.runner else None
         if found is not None and not found.passed:
             raise self.failure(found, "the emitter: the fp32 twin is right")
-
-    def warn_if_inconclusive(self, comparison: Comparison) -> None:
-        """Say so when an output passed that would have passed with almost any content."""
-        weak = [output.name for output in comparison.outputs if not output.conclusive]
-        if weak:
-            self.warnings.append(
-                f"on {self.samples.origin} output {', '.join(weak)} hardly varies or is not "
-                "finite, so that agreement says little: real inputs in data.validation are better"
-            )
 
     @cached_property
     def _noise_runners(self) -> tuple[Session, list[Runner]]:

@@ -39,6 +39,7 @@ class PassContext:
             passes with `observes`.
         decisions: what earlier steps decided about precisions; ask it with ``decisions.of(node)``.
         cpu: descriptor of the target; None: the one that is shipped under its name.
+        goals: accuracy goals of the recipe, as metric and limit; only with an observer.
     """
 
     target: str = "cascadelake"
@@ -46,6 +47,7 @@ class PassContext:
     observer: Observer | None = None
     decisions: Decisions = field(default_factory=Decisions)
     cpu: Target | None = None
+    goals: tuple[tuple[str, float], ...] = ()
 
     @property
     def described(self) -> Target:
@@ -96,6 +98,8 @@ class Pass:
             calibration data.
         quantizes: whether results differ from those before it by more than floating-point
             rounding: they are then judged by their signal-to-noise ratio.
+        retypes: whether it changes element types of operations where they stand: what it saves is
+            then seen on the whole graph only.
     """
 
     name: ClassVar[str]
@@ -104,6 +108,7 @@ class Pass:
     asks_target: ClassVar[bool] = False
     observes: ClassVar[bool] = False
     quantizes: ClassVar[bool] = False
+    retypes: ClassVar[bool] = False
 
     def __init__(self, options: PassOptions | None = None) -> None:
         self.options = options if options is not None else self.Options()

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from optc.errors import CapabilityError
-from optc.ir.type_ports import opset_for
-from optc.ir.types import DType
+from optc.ir.ops import Trait, info
+from optc.numerics.traffic import precision
 from optc.passes.assign_precision import AssignPrecisionOptions, assign
 from optc.passes.base import Pass, PassResult
 from optc.passes.precision_casts import write_casts
-from optc.passes.precision_sites import is_constant, low_ports
+from optc.passes.precision_sites import is_constant, low_ports, needed_opset
 from optc.passes.upgrade_opset import UpgradeOpset, UpgradeOpsetOptions
 from optc.rewrite.trace import StepRecord, Trace
 from optc.targets import load_runtime, missing_capability
@@ -62,6 +62,7 @@ class CastBf16(Pass):
     requires = ("bf16",)
     asks_target = True
     observes = True
+    retypes = True
 
     def apply(self, graph: Graph, context: PassContext) -> PassResult:
         """Decide where nobody did, raise the opset where needed, and write types and Casts.
@@ -89,23 +90,20 @@ class CastBf16(Pass):
 class _Job:
     def __init__(self, graph: Graph, context: PassContext, options: CastBf16Options) -> None:
         self.graph, self.context, self.options = graph, context, options
+        self.runtime = load_runtime(context.runtime)
         self.trace = Trace(CastBf16.name)
         self.decisions = context.decisions
         self.counts: dict[str, int] = {}
         self.warnings: list[str] = []
         self.refusals: list[Refusal] = []
         self.figures: Mapping[str, float] = {}
+        self.overflowing: frozenset[str] = frozenset()
 
     def decide(self) -> None:
         """Take what was decided before, or decide."""
         if self.decisions.has("bf16"):
             return
-        found = assign(self.graph, self.context, self.options)
-        self.trace = Trace(CastBf16.name)
-        found.explain(self.trace)
-        self.warnings, self.figures = found.warnings, found.figures()
-        record = StepRecord(CastBf16.name, decisions=self.trace.decisions)
-        self.decisions = self.context.decisions.with_step(record)
+        self._assign(self.options)
 
     def low(self, graph: Graph) -> list[Node]:
         """The operations of a graph that are to be bf16, and can be in some opset."""
@@ -115,8 +113,11 @@ class _Job:
             if (found := self.decisions.of(node)) is not None
             and found.precision == "bf16"
             and not is_constant(node)
+            # Made behind an operation that is bf16, quantization is found under its decision.
+            and not info(node).has(Trait.QUANTIZE)
+            and precision(graph, node) != "int8"
             and low_ports(graph, node)
-            and opset_for(graph, node, DType.BF16) is not None
+            and needed_opset(graph, node, self.runtime) is not None
         ]
 
     def raise_opset(self) -> None:
@@ -145,27 +146,26 @@ class _Job:
             return
         self.refusals.extend(result.refusals)
         reasons = "; ".join(sorted({refusal.reason for refusal in result.refusals}))
+        limit = max(self.graph.opset, 13)
+        self._assign(self.options.model_copy(update={"max_opset": limit}))
         self.warnings.append(f"{problem}; it cannot be raised: {reasons}")
-        self._decide_anew()
 
     def _needs(self) -> dict[int, Node]:
         """The opsets that bf16 operations need, with the first operation that does."""
         found: dict[int, Node] = {}
         for nested in self.graph.walk():
             for node in self.low(nested):
-                lowest = opset_for(nested, node, DType.BF16)
+                lowest = needed_opset(nested, node, self.runtime)
                 if lowest is not None:
                     found.setdefault(lowest, node)
         return found
 
-    def _decide_anew(self) -> None:
-        """Place without what the opset has no bf16 form of."""
-        limit = max(self.graph.opset, 13)
-        options = self.options.model_copy(update={"max_opset": limit})
-        found = assign(self.graph, self.context, options)
+    def _assign(self, options: CastBf16Options) -> None:
+        found = assign(self.graph, self.context, options, saturate=True)
         self.trace = Trace(CastBf16.name)
         found.explain(self.trace)
-        self.figures = found.figures()
+        self.warnings, self.figures = found.warnings, found.figures()
+        self.overflowing = found.overflowing
         record = StepRecord(CastBf16.name, decisions=self.trace.decisions)
         self.decisions = self.context.decisions.with_step(record)
 
@@ -175,7 +175,7 @@ class _Job:
             low = [
                 node
                 for node in self.low(nested)
-                if opset_for(nested, node, DType.BF16) == nested.opset
+                if needed_opset(nested, node, self.runtime) == nested.opset
             ]
-            for rule, count in write_casts(nested, low, name).items():
+            for rule, count in write_casts(nested, low, name, self.overflowing).items():
                 self.counts[rule] = self.counts.get(rule, 0) + count

@@ -5,12 +5,17 @@ converted at most once, in a Cast that all users of the other precision share. C
 converted here and now, rounding to nearest even: runtimes that fold the Cast of a constant round
 otherwise. The fp32 form of a value keeps the name of the value, so that outputs and comparisons
 find it.
+
+Finite numbers that would round to infinity, which masks are made of, become the largest bf16: in
+constants always, and in values that are known to hold such, by a Clip in front of the Cast.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from optc.ir import Attr, AttrKind, DType, Kind, Origin, Tensor, TensorType
 from optc.ir.shape_site import constant_tensor
@@ -20,32 +25,42 @@ from optc.rewrite.driver import remove_unused
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    import numpy.typing as npt
+
     from optc.ir import Graph, Node, Use, Value
     from optc.ir.type_ports import Ports
 
+LARGEST: Final = float(2.0**128 - 2.0**120)
+"""The largest finite bf16."""
 _NARROW: Final = (DType.F32, DType.BF16)
 _WIDEN: Final = (DType.BF16, DType.F32)
 
 
-def write_casts(graph: Graph, low: Collection[Node], made_by: str) -> dict[str, int]:
+def write_casts(
+    graph: Graph, low: Collection[Node], made_by: str, overflowing: Collection[str] = ()
+) -> dict[str, int]:
     """Let operations of one graph compute in bf16.
 
     Args:
         graph: the graph; nested graphs are written by themselves.
         low: operations of it that are to be computed in bf16.
         made_by: the pass that does it.
+        overflowing: names of values whose conversion must keep them finite.
 
     Returns:
         How often what was done, by rule.
     """
-    writer = _Writer(graph, low, made_by)
+    writer = _Writer(graph, low, made_by, overflowing)
     writer.run()
     return {rule: count for rule, count in writer.counts.items() if count}
 
 
 class _Writer:
-    def __init__(self, graph: Graph, low: Collection[Node], made_by: str) -> None:
-        self._graph, self._made_by = graph, made_by
+    def __init__(
+        self, graph: Graph, low: Collection[Node], made_by: str, overflowing: Collection[str]
+    ) -> None:
+        self._graph, self._made_by, self._overflowing = graph, made_by, overflowing
+        self._bounds: list[Value] = []
         self._ports: dict[Node, Ports] = {
             node: ports
             for node in graph.ordered()
@@ -53,7 +68,7 @@ class _Writer:
         }
         self._narrow: dict[Value, Value] = {}
         self.counts = dict.fromkeys(
-            ("compute-bf16", "insert-cast", "convert-constant", "remove-cast"), 0
+            ("compute-bf16", "insert-cast", "insert-clip", "convert-constant", "remove-cast"), 0
         )
 
     def run(self) -> None:
@@ -159,15 +174,33 @@ class _Writer:
         if found is None or found.node not in self._graph:
             tensor = constant_tensor(value)
             name = f"{value.name}_bf16"
-            made = self._cast(value, DType.BF16, name) if tensor is None else None
+            made = self._cast(self._finite(value), DType.BF16, name) if tensor is None else None
             found = made or self._constant(value, name)
             self._narrow[value] = found
         return found
 
+    def _finite(self, value: Value) -> Value:
+        """The value within the range of bf16, where it is known to leave it."""
+        if value.name not in self._overflowing:
+            return value
+        if not self._bounds:
+            for name, number in (("lowest_bf16", -LARGEST), ("largest_bf16", LARGEST)):
+                bound = Tensor.from_numpy(np.float32(number), DType.F32)
+                self._bounds.append(self._graph.add_constant(bound, self._graph.fresh_name(name)))
+        self.counts["insert-clip"] += 1
+        node = self._graph.add(
+            "Clip",
+            [value, *self._bounds],
+            outputs=[self._graph.fresh_name(f"{value.name}_finite")],
+            types=[value.type],
+            origin=Origin(self._made_by, (_maker(value),)),
+        )
+        return node.output
+
     def _constant(self, value: Value, name: str) -> Value:
         tensor = constant_tensor(value)
         assert tensor is not None
-        converted = Tensor.from_numpy(tensor.numpy(), DType.BF16)
+        converted = Tensor.from_numpy(finite(tensor.numpy()), DType.BF16)
         converted.doc, converted.metadata = tensor.doc, tensor.metadata
         self.counts["convert-constant"] += 1
         origin = Origin(self._made_by, (value.node.source_origin(),))
@@ -184,6 +217,12 @@ class _Writer:
             origin=Origin(self._made_by, (_maker(value),)),
         )
         return node.output
+
+
+def finite(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The numbers, the largest bf16 in the place of finite ones that would round to infinity."""
+    clipped = np.clip(numbers, -LARGEST, LARGEST)
+    return np.where(np.isfinite(numbers), clipped, numbers).astype(numbers.dtype)
 
 
 def _maker(value: Value) -> Origin | str:

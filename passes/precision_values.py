@@ -30,6 +30,7 @@ import numpy as np
 
 from optc.ir import DType
 from optc.ir.shape_site import constant_tensor
+from optc.passes.precision_search import plain
 from optc.passes.precision_sites import dtype_of
 from optc.targets.precision_lists import shipped_precision_lists
 
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 OVERFLOW: Final = float(2.0**128 - 2.0**119)
 """The least magnitude that rounds to infinity: half a step above the largest bf16."""
 _LIMITS: Final = shipped_precision_lists("bf16").safety
+MASKING: Final = ("Where", "Add", "Attention", "Softmax", "LogSoftmax", "Clip", "Max", "Min")
+"""Operators that let the largest bf16 take the place of what rounds to infinity: it masks as well,
+and a row that is masked everywhere stays finite."""
 _HALF_STEP: Final = 2.0**-9
 _READ: Final = 1 << 22
 """Elements up to which constants are looked at: masks and bounds are smaller, weights are tame."""
@@ -55,8 +59,6 @@ _SUMS: Final = ("Add", "Sub", "Sum")
 _MEANS: Final = ("ReduceMean", "GlobalAveragePool", "Mean")
 _CENTERED: Final = ("LayerNormalization", "InstanceNormalization", "GroupNormalization")
 _COUNTS: Final = ("Add", "Sub", "Mul", "Div", "Sum", "Floor", "Ceil", "Round", "Mean", "ReduceSum")
-
-Floats = "npt.NDArray[np.float64]"
 
 
 def constant_hazard(graph: Graph, site: Site) -> str | None:
@@ -137,8 +139,10 @@ class Values:
         found = cls()
         centered = {v: s.node for s in sites for v in _operands(graph, s) if _centers(s.node)}
         wanted = dict.fromkeys(v for site in sites for v in _values(graph, site))
+        runnable = plain(graph)
         for group in _groups(list(wanted), sizes):
-            for arrays in observer.observe(graph, group, activity="ranges"):
+            asked = [runnable.value(value.name) for value in group]
+            for arrays in observer.observe(runnable, asked, activity="ranges"):
                 for value in group:
                     seen = found.seen.setdefault(value, Seen())
                     array = arrays[value.name]
@@ -147,8 +151,17 @@ class Values:
                         seen.centered += _spread(array, centered[value])
         return found
 
-    def hazard(self, graph: Graph, site: Site) -> tuple[str, str] | None:
-        """The kind of what goes wrong and the reason; None when nothing does."""
+    @property
+    def overflowing(self) -> frozenset[str]:
+        """Names of values that bf16 would round to infinity."""
+        return frozenset(v.name for v, seen in self.seen.items() if seen.largest >= OVERFLOW)
+
+    def hazard(self, graph: Graph, site: Site, *, saturate: bool = False) -> tuple[str, str] | None:
+        """The kind of what goes wrong and the reason; None when nothing does.
+
+        `saturate` says that conversions let the largest bf16 take the place of what rounds to
+        infinity.
+        """
         node = site.node
         operands = [self.seen[v] for v in _operands(graph, site) if v in self.seen]
         results = [self.seen[v] for v in _results(site) if v in self.seen]
@@ -156,7 +169,7 @@ class Values:
         if not values:
             return None
         largest = max(item.largest for item in values)
-        if largest >= OVERFLOW:
+        if largest >= OVERFLOW and not (saturate and node.is_op(*MASKING)):
             return "range", f"it works on {largest:.2g}, which bf16 rounds to infinity"
         limit = _LIMITS.largest_integer.value
         is_count = node.is_op(*_COUNTS) and all(item.whole for item in values)
@@ -282,4 +295,4 @@ def _groups(values: list[Value], sizes: Mapping[Value, int]) -> list[list[Value]
     return groups
 
 
-__all__ = ["OVERFLOW", "Seen", "Values", "constant_hazard"]
+__all__ = ["MASKING", "OVERFLOW", "Seen", "Values", "constant_hazard"]

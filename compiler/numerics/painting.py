@@ -52,7 +52,9 @@ class _Painter(Generic[N]):
         self.after: dict[N, list[N]] = {}
         self.before: dict[N, list[N]] = {}
         for item in problem.crossings:
-            for user in item.users if item.maker is not None else ():
+            if item.maker is None:
+                continue
+            for user in item.users:
                 self.after.setdefault(item.maker, []).append(user)
                 self.before.setdefault(user, []).append(item.maker)
 

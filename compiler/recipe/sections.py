@@ -159,6 +159,11 @@ class Emit(Section):
         "marks on what stays fp32, one file for CPUs with and without bf16; explicit: in its "
         "element types, exactly, for CPUs with bf16",
     )
+    int8: Literal["qdq", "qoperator"] = Field(
+        default="qdq",
+        description="qdq: QuantizeLinear and DequantizeLinear around fp32 operators, which every "
+        "runtime fuses; qoperator: operators on integers, for onnxruntime only",
+    )
     keep_fp32: tuple[Selector, ...] = Field(
         default=(),
         description="nodes of OpenVINO IR that stay fp32 where the runtime computes in bf16: "
@@ -167,9 +172,11 @@ class Emit(Section):
 
     @model_validator(mode="after")
     def _keys_of_the_format(self) -> Self:
-        others = {"onnx": ("bf16", "keep_fp32"), "openvino": ("external_data", "domains")}[
-            self.format
-        ]
+        foreign = {
+            "onnx": ("bf16", "keep_fp32"),
+            "openvino": ("external_data", "domains", "int8"),
+        }
+        others = foreign[self.format]
         for key in others:
             if getattr(self, key) != type(self).model_fields[key].default:
                 needed = "openvino" if self.format == "onnx" else "onnx"
