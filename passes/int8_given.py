@@ -204,7 +204,7 @@ class _Completion:
         if not node.is_op(*PRODUCTS):
             self.trace.decided(_GIVEN, node, "fp32", "the model comes quantized as it is to be")
             return
-        choice = self._choice(node)
+        choice = None if node in self.open else self._choice(node)
         if choice is not None:
             self.trace.decided(_GIVEN, node, "int8", choice.kernel or "integer kernel")
             return

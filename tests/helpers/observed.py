@@ -33,7 +33,12 @@ class SeededObserver:
         self.observed: list[str] = []
 
     def observe(
-        self, graph: Graph, values: Sequence[Value], *, activity: str = "calibrate"
+        self,
+        graph: Graph,
+        values: Sequence[Value],
+        *,
+        activity: str = "calibrate",
+        skip: int = 0,
     ) -> Iterator[Mapping[str, Array]]:
         copy = clone(graph)
         LowerOperators().apply(copy, PassContext())
@@ -42,7 +47,7 @@ class SeededObserver:
             copy.add_output(copy.value(name), port, copy.value(name).type)
         self.observed += list(ports)
         session = open_session(serialize(copy))
-        for feeds in self.samples or [seeded(graph)]:
+        for feeds in list(self.samples or [seeded(graph)])[skip:]:
             found = session.run(feeds, list(ports.values()))
             yield {name: found[port] for name, port in ports.items()}  # type: ignore[misc] # tensors
 

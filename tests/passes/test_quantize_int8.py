@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from optc.ir.text import print_graph
 from optc.passes import InferShapes, PassContext
 from optc.passes.quantize_int8 import QuantizeInt8
 
-KERNELS = {"placement": "kernels"}
+KERNELS: dict[str, Any] = {"placement": "kernels"}
 
 
 def net(body: str, *, opset: int = 13, x: str = "1,4,8,8", **weights: tuple[int, ...]) -> Graph:
@@ -113,7 +115,7 @@ RESIDUAL = """
     p = MaxPool <kernel_shape = [2,2], strides = [2,2]> (t)
     y = Conv (p, u)
 """
-SHAPES = {"w": (4, 4, 3, 3), "v": (4, 4, 3, 3), "u": (4, 4, 1, 1)}
+SHAPES: dict[str, Any] = {"w": (4, 4, 3, 3), "v": (4, 4, 3, 3), "u": (4, 4, 1, 1)}
 
 
 def test_what_lies_between_products_stays_on_integers() -> None:
@@ -194,8 +196,8 @@ def test_pairs_of_activations_are_quantized_where_the_runtime_can() -> None:
         result = quantize(graph, runtime=runtime, **KERNELS)
         found[runtime] = decided(result)["y"]
         if runtime == "openvino":
-            zeros = {v.constant.dtype for v in graph.constants() if v.name.endswith("zero_point")}
-            assert zeros == {DType.I8}  # symmetric s8
+            zeros = [v for v in graph.constants() if v.name.endswith("zero_point")]
+            assert {v.constant.dtype for v in zeros if v.constant} == {DType.I8}  # symmetric s8
     assert found["openvino"][0] == "int8"
     assert found["onnxruntime"][0] == "fp32"
     assert "computed slowly" in found["onnxruntime"][1] or "no integer" in found["onnxruntime"][1]
@@ -231,9 +233,7 @@ def test_without_vnni_no_pair_of_products_saturates() -> None:
         ("t = Tanh (w)  y = Gemm (x, w, t)", {"w": (4, 4)}, "its bias t is not constant"),
     ],
 )
-def test_products_that_have_no_integer_form(
-    body: str, shapes: dict[str, tuple[int, ...]], reason: str
-) -> None:
+def test_products_that_have_no_integer_form(body: str, shapes: dict[str, Any], reason: str) -> None:
     graph = net(body, x="4,4", **shapes)
     before = print_graph(graph)
     result = quantize(graph, **KERNELS)
@@ -255,7 +255,7 @@ TWO = "a = MatMul (x, w)  b = Tanh (a)  y = MatMul (b, v)"
         ({"last": False}, "y_node", "the recipe keeps the last products"),
     ],
 )
-def test_selection(options: dict[str, object], kept: str, reason: str) -> None:
+def test_selection(options: dict[str, Any], kept: str, reason: str) -> None:
     graph = net(TWO, x="4,8", w=(8, 8), v=(8, 8))
     for node in graph.nodes():
         node.name = f"{node.output.name}_node"
@@ -332,7 +332,7 @@ def test_without_data_nothing_can_be_static() -> None:
 @pytest.mark.parametrize("op", ["MatMul", "Gemm"])
 def test_dynamic(op: str) -> None:
     operands = "x, w" if op == "MatMul" else "x, w, b"
-    shapes = {"w": (16, 8)} | ({"b": (8,)} if op == "Gemm" else {})
+    shapes: dict[str, Any] = {"w": (16, 8)} | ({"b": (8,)} if op == "Gemm" else {})
     graph = net(f"y = {op} ({operands})", x="4,16", **shapes)
     source = clone(graph)
     # MatMulInteger itself saturates on a CPU without VNNI.
@@ -360,9 +360,8 @@ def test_weights_alone() -> None:
     source = clone(graph)
     result = quantize(graph, runtime="openvino", mode="weights")
     assert chain(graph) == ["MatMul"]
-    assert {v.constant.dtype for v in graph.constants() if v.constant.shape == (16, 8)} == {
-        DType.I8
-    }
+    stored = [v.constant for v in graph.constants() if v.constant]
+    assert [tensor.dtype for tensor in stored if tensor.shape == (16, 8)] == [DType.I8]
     assert decided(result)["y"][0] == "fp32"
     assert sqnr(source, graph) > ONE_PRODUCT
     plain = net("y = MatMul (x, w)", x="4,16", w=(16, 8))
