@@ -66,6 +66,8 @@ class QuantizeInt8(Pass):
         """
         options = self.options
         assert isinstance(options, QuantizeInt8Options)
+        if any(node.origin and self.name in node.origin.passes() for node in graph.nodes()):
+            return PassResult(changed=False)  # what it could do is done
         trace = Trace(self.name)
         kernels = Kernels(
             shipped_kernels(context.runtime),
@@ -76,7 +78,7 @@ class QuantizeInt8(Pass):
             options.operators,
         )
         if is_quantized(graph):
-            complete(graph, trace, kernels, options.style, context.observer)
+            complete(graph, trace, kernels, options.wishes, options.style, context.observer)
         else:
             _check_opset(graph, options)
             self._quantize(graph, context, trace, kernels)
