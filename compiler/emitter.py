@@ -81,6 +81,11 @@ class Emitter:
         return self.recipe.emit.format == "openvino"
 
     @property
+    def engine(self) -> str:
+        """The runtime that `open` loads an emitted model in."""
+        return "openvino" if self.is_ir else "onnxruntime"
+
+    @property
     def model_file(self) -> str:
         """Name of the model file."""
         return _FILES[self.recipe.emit.format]

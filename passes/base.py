@@ -98,6 +98,8 @@ class Pass:
             calibration data.
         retypes: whether it changes element types of operations where they stand: what it saves is
             then seen on the whole graph only.
+        quantizes: whether results differ from those before it by more than floating-point
+            rounding: they are then judged by their signal-to-noise ratio.
     """
 
     name: ClassVar[str]
@@ -106,6 +108,7 @@ class Pass:
     asks_target: ClassVar[bool] = False
     observes: ClassVar[bool] = False
     retypes: ClassVar[bool] = False
+    quantizes: ClassVar[bool] = False
 
     def __init__(self, options: PassOptions | None = None) -> None:
         self.options = options if options is not None else self.Options()

@@ -19,6 +19,7 @@ from optc.cli.console import (
     say_json,
     warn,
 )
+from optc.cli.tables import table
 from optc.files import check_place, write_text
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def _escape(path: Path) -> str:
 
 def show(result: CompileResult) -> None:
     """Print what was done, how exact and how accurate the result is, and where it lies."""
+    from optc.emit.statistics import is_mixed, precision_table
+
     for message in result.warnings:
         warn(message)
     say(f"{result.name}: {result.model.name} for {', '.join(result.artifacts)} on {result.runtime}")
@@ -101,6 +104,9 @@ def show(result: CompileResult) -> None:
         if len(shared) > 1:
             say(f"  {artifact.target}:")
         _show_steps(artifact.steps)
+        if is_mixed(artifact.precision):
+            for line in table(precision_table(artifact.precision), right=range(1, 6)):
+                say(f"  {line}")
         if artifact.verification is not None:
             for line in artifact.verification.lines():
                 say(f"  {line}")

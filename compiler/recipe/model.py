@@ -86,6 +86,11 @@ class RecipeBody(Section):
         json_schema_extra={"uniqueItems": True},
         description="CPUs to compile for: names (see `optc targets`), descriptor files, or `host`",
     )
+    fleet: Literal["per-target", "weakest"] = Field(
+        default="per-target",
+        description="weakest: one model for all targets, planned for the CPU whose capabilities "
+        "all others have; per-target: each gets what its own CPU can",
+    )
     runtime: Annotated[str, OneOf("runtime", runtime_names)] = Field(
         default="onnxruntime", description="what will execute the model"
     )
