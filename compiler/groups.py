@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from optc.frontend.onnx import load_model
 from optc.ir.bind import bind_inputs
+from optc.numerics.metrics import find_metric
 from optc.numerics.timing import assumed_sizes, timer
+from optc.passes.base import AccuracyGoal
 from optc.pipeline import run_pipeline
 
 if TYPE_CHECKING:
@@ -40,7 +42,12 @@ def context_of(recipe: Recipe, plan: TargetPlan, progress: Progress | None = Non
         return plan.context
     from optc.observer import CalibrationObserver  # with all that runs models
 
-    return replace(plan.context, observer=CalibrationObserver(recipe, progress))
+    goals = tuple(
+        AccuracyGoal(goal.metric, goal.limit)
+        for goal in recipe.accuracy
+        if not find_metric(goal.metric).needs_labels
+    )
+    return replace(plan.context, observer=CalibrationObserver(recipe, progress), goals=goals)
 
 
 def run_groups(

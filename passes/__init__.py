@@ -5,8 +5,10 @@ Third parties add passes by the entry-point group ``optc.passes``; see `optc.rec
 
 from optc.passes.base import Pass, PassContext, PassOptions, PassResult, RewritePass
 from optc.passes.common_factors import CommonFactors
+from optc.passes.correct_bias import CorrectBias
 from optc.passes.describe import describe
 from optc.passes.equalize_channels import EqualizeChannels
+from optc.passes.fall_back import FallBack
 from optc.passes.fold_affine import FoldAffine
 from optc.passes.fold_batchnorm import FoldBatchnorm
 from optc.passes.fold_branches import FoldBranches
@@ -97,12 +99,16 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     QuantizeInt8,
     EqualizeChannels,
     SmoothActivations,
+    CorrectBias,
+    FallBack,
 )
 
 __all__ = [
     "ALL_PASSES",
     "CommonFactors",
+    "CorrectBias",
     "EqualizeChannels",
+    "FallBack",
     "FoldAffine",
     "FoldBatchnorm",
     "FoldBranches",

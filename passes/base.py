@@ -29,6 +29,19 @@ class PassOptions(BaseModel):
 
 
 @dataclass(frozen=True)
+class AccuracyGoal:
+    """What a result has to reach.
+
+    Attributes:
+        metric: name of the metric, see `optc.numerics.metrics`.
+        limit: the value to reach.
+    """
+
+    metric: str
+    limit: float
+
+
+@dataclass(frozen=True)
 class PassContext:
     """What a pass may know beside the graph and its options.
 
@@ -39,6 +52,9 @@ class PassContext:
             passes with `observes`.
         decisions: what earlier steps decided about precisions; ask it with ``decisions.of(node)``.
         cpu: descriptor of the target; None: the one that is shipped under its name.
+        reference: the graph as it was before a pass lowered its precision; None where none did.
+            Only for passes with `needs_reference`.
+        goals: accuracy goals of the recipe that need no labels.
     """
 
     target: str = "cascadelake"
@@ -46,6 +62,8 @@ class PassContext:
     observer: Observer | None = None
     decisions: Decisions = field(default_factory=Decisions)
     cpu: Target | None = None
+    reference: Graph | None = None
+    goals: tuple[AccuracyGoal, ...] = ()
 
     @property
     def described(self) -> Target:
@@ -89,6 +107,8 @@ class Pass:
             the graph otherwise.
         observes: whether it uses the observer of the context: the result then depends on the
             calibration data.
+        quantizes: whether it lowers precision: the graph is kept for `needs_reference`.
+        needs_reference: whether it looks at the graph before precision was lowered.
     """
 
     name: ClassVar[str]
@@ -96,6 +116,8 @@ class Pass:
     requires: ClassVar[tuple[str, ...]] = ()
     asks_target: ClassVar[bool] = False
     observes: ClassVar[bool] = False
+    quantizes: ClassVar[bool] = False
+    needs_reference: ClassVar[bool] = False
 
     def __init__(self, options: PassOptions | None = None) -> None:
         self.options = options if options is not None else self.Options()
