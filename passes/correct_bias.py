@@ -1,10 +1,11 @@
-"""Take out of biases what rounding of the weights adds on average.
+"""Take out of biases what rounding adds on average.
 
-    E[x @ W'] - E[x @ W]  =  E[x] @ (W' - W)        per output channel; subtracted from the bias
+    E[x' @ W'] - E[x @ W]        per output channel; subtracted from the bias
 
-W' is the weight as it comes back from integers, x the data of the quantized operation on
-calibration data. Rounding moves single weights up or down; where inputs are mostly positive, as
-behind a Relu, these add up to a shift of the output. `quantize-int8` is to run before.
+x' and W' are data and weight as they come back from integers, on calibration data. Rounding moves
+single weights up or down; where inputs are mostly positive, as behind a Relu, these add up to a
+shift of the output, and so does data most of which lies on one side of its rounding boundary.
+`quantize-int8` is to run before.
 Source: Nagel et al.: Data-Free Quantization through Weight Equalization and Bias Correction (2019).
 """
 
@@ -16,16 +17,20 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from optc.ir import DType, Tensor
+from optc.ir import DType, Tensor, clone
 from optc.numerics.calibrate import SIGNIFICANT_BITS, round_significant
-from optc.passes.base import Pass, PassOptions, PassResult
-from optc.passes.layers import observe_layers, outputs_of
+from optc.passes.base import AccuracyGoal, Pass, PassOptions, PassResult
+from optc.passes.judging import Judge
+from optc.passes.layers import observe_layers
 from optc.passes.quantized_layers import added_constant, params_of, quantized_layers
 from optc.rewrite.driver import Builder, remove_unused
 from optc.rewrite.trace import Trace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from optc.ir import Graph, Node, Value
+    from optc.numerics.observe import Observer
     from optc.passes.base import PassContext
     from optc.passes.layers import LayerData
     from optc.passes.quantized_layers import QuantizedLayer
@@ -44,13 +49,18 @@ class CorrectBiasOptions(PassOptions):
         description="signal-to-noise ratio in dB that the operation has to gain, with its rounded "
         "weights",
     )
+    samples: int = Field(
+        default=16,
+        ge=1,
+        description="samples of the calibration data to judge the outputs on, from the first on",
+    )
 
 
 class CorrectBias(Pass):
     """Correct the biases of quantized operations.
 
     Refuses: an operation without a constant bias; a shift that matters less than `min_gain`;
-    data that was not finite or had no element.
+    data that was not finite or had no element; all of it, where the outputs do not gain.
     """
 
     name: ClassVar[str] = "correct-bias"
@@ -60,35 +70,72 @@ class CorrectBias(Pass):
 
     def apply(self, graph: Graph, context: PassContext) -> PassResult:
         """Correct in the top-level graph; nothing to do where nothing was quantized before."""
-        assert isinstance(self.options, CorrectBiasOptions)
-        if context.observer is None or context.reference is None:
+        options, observer, reference = self.options, context.observer, context.reference
+        assert isinstance(options, CorrectBiasOptions)
+        if observer is None or reference is None:
             return PassResult(False)
-        trace = Trace(self.name)
-        found = [
+        layers = [
             layer
-            for layer in quantized_layers(graph, context.reference)
+            for layer in quantized_layers(graph, reference)
             if not _corrected(graph, layer.node, self.name)
         ]
-        if not found:
+        if not layers:
             return PassResult(False)
-        observed = [layer.layer(graph) for layer in found]
-        data = observe_layers(context.observer, graph, observed, self.name)
-        for layer in found:
+        trace = Trace(self.name)
+        shifts = self._shifts(graph, layers, observer, trace)
+        if shifts and (reason := self._loss(graph, reference, shifts, observer)):
+            trace.refused(_RULE, graph.value(next(iter(shifts))).node, reason)
+            shifts = {}
+        for key, shift in shifts.items():
+            node = graph.value(key).node
+            if obstacle := _correct(graph, node, shift):
+                trace.refused(_RULE, node, obstacle)
+            else:
+                trace.applied(_RULE, node)
+        return PassResult(bool(trace.counts), trace.counts, trace.refusals)
+
+    def _shifts(
+        self, graph: Graph, layers: Sequence[QuantizedLayer], observer: Observer, trace: Trace
+    ) -> dict[str, Array]:
+        """Shifts that matter, by key of the operation."""
+        assert isinstance(self.options, CorrectBiasOptions)
+        observed = [layer.layer(graph) for layer in layers]
+        data = observe_layers(observer, graph, observed, self.name)
+        found: dict[str, Array] = {}
+        for layer in layers:
             if layer.node not in data:
                 trace.refused(_RULE, layer.node, "its data is not finite, or empty")
                 continue
             shift, gain = _shift(layer, data[layer.node])
-            if gain < self.options.min_gain:
-                reason = f"the shift costs {gain:.2g} dB, less than {self.options.min_gain:g}"
-                trace.refused(_RULE, layer.node, reason)
-            elif obstacle := _correct(graph, layer.node, shift, trace):
-                trace.refused(_RULE, layer.node, obstacle)
-        return PassResult(bool(trace.counts), trace.counts, trace.refusals)
+            if gain >= self.options.min_gain:
+                found[layer.node.key] = shift
+                continue
+            reason = f"the shift costs {gain:.2g} dB, less than {self.options.min_gain:g}"
+            trace.refused(_RULE, layer.node, reason)
+        return found
+
+    def _loss(
+        self, graph: Graph, reference: Graph, shifts: Mapping[str, Array], observer: Observer
+    ) -> str | None:
+        """Why the outputs are no better with the shifts taken out; None when they are.
+
+        Shifts of operations that follow each other may have cancelled out.
+        """
+        assert isinstance(self.options, CorrectBiasOptions)
+        goal = AccuracyGoal("sqnr", 0.0)
+        judge = Judge(reference, observer, [goal], self.options.samples, self.name)
+        trial = clone(graph)
+        for key, shift in shifts.items():
+            _correct(trial, trial.value(key).node, shift)
+        before, after = judge.measure(graph)[0], judge.measure(trial)[0]
+        if after > before:
+            return None
+        return f"the outputs would be at {after:.4g} dB, and are at {before:.4g} dB without"
 
 
 def _shift(layer: QuantizedLayer, seen: LayerData) -> tuple[Array, float]:
     """The mean error per output channel, and what the operation gains without it, in dB."""
-    error = outputs_of(seen.rows, layer.matrix - layer.before.matrix).astype(np.float64)
+    error = layer.error(seen.rows).astype(np.float64)
     shift = error.mean(axis=0)
     noise, rest = np.square(error).sum(), np.square(error - shift).sum()
     gain = 10 * float(np.log10(noise / rest)) if rest else (np.inf if noise else 0.0)
@@ -96,13 +143,13 @@ def _shift(layer: QuantizedLayer, seen: LayerData) -> tuple[Array, float]:
     return np.array(rounded), gain
 
 
-def _correct(graph: Graph, node: Node, shift: Array, trace: Trace) -> str | None:
+def _correct(graph: Graph, node: Node, shift: Array) -> str | None:
     """Subtract a shift from the bias of an operation; why there is none to subtract from."""
     place = _bias_of(graph, node)
     if place is None:
         return "it has no constant bias"
     user, index, value = place
-    build = Builder(graph, trace.pass_name, [node])
+    build = Builder(graph, CorrectBias.name, [node])
     params = params_of(graph, value.node)
     if params is None:
         assert value.constant is not None
@@ -122,7 +169,6 @@ def _correct(graph: Graph, node: Node, shift: Array, trace: Trace) -> str | None
         graph.set_type(new, value.type)
     graph.set_operand(user, index, new)
     remove_unused(graph, [value.node])
-    trace.applied(_RULE, node)
     return None
 
 

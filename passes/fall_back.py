@@ -18,17 +18,22 @@ from optc.ir import clone
 from optc.numerics.calibrate import round_significant
 from optc.numerics.metrics import find_metric
 from optc.passes.base import AccuracyGoal, Pass, PassOptions, PassResult
+from optc.passes.judging import Judge
 from optc.passes.layers import observe_layers, outputs_of
-from optc.passes.quantized_layers import added_constant, quantized_layers, unquantized
+from optc.passes.quantized_layers import (
+    added_constant,
+    quantized_layers,
+    remove_idle_pairs,
+    unquantized,
+)
 from optc.rewrite.driver import remove_unused
 from optc.rewrite.trace import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from optc.ir import Graph, Node, Value
     from optc.numerics.observe import Observer
-    from optc.numerics.values import Array
     from optc.passes.base import PassContext
     from optc.passes.layers import LayerData
     from optc.passes.quantized_layers import QuantizedLayer
@@ -70,11 +75,12 @@ class FallBack(Pass):
         ranked = _ranked(quantized_layers(graph, reference), observer, reference)
         if not ranked:
             return PassResult(False)
-        judge = _Judge(graph, reference, observer, goals, options.samples)
-        found = judge.fewest([layer.node.key for layer, _ in ranked])
+        judge = Judge(reference, observer, goals, options.samples, self.name)
+        keys = [layer.node.key for layer, _ in ranked]
+        found = _Search(graph, reference, judge, goals[0]).fewest(keys)
         trace = Trace(self.name)
+        bring_back(graph, keys[: found.count], reference)
         for place, (layer, sqnr) in enumerate(ranked[: found.count]):
-            restore(graph, layer.node, reference)
             trace.applied(_RULE, layer.node)
             reason = f"brought back to fp32: number {place + 1} of the least exact; {found.text}"
             figures = {"sqnr_db": sqnr, **found.figures}
@@ -103,12 +109,9 @@ def _ranked(
 
 def _own_sqnr(layer: QuantizedLayer, seen: LayerData) -> float:
     """Of the products of rounded rows with rounded weights."""
-    rows = seen.rows
-    if layer.data is not None and layer.data.axis is None:
-        rows = layer.data.dequantize(layer.data.quantize(rows))
-    real = outputs_of(seen.rows, layer.before.matrix).astype(np.float64)
-    noise = float(np.square(outputs_of(rows, layer.matrix) - real).sum())
-    signal = float(np.square(real).sum())
+    real = outputs_of(seen.rows, layer.before.matrix)
+    noise = float(np.square(layer.error(seen.rows), dtype=np.float64).sum())
+    signal = float(np.square(real, dtype=np.float64).sum())
     return round_significant(10 * float(np.log10(signal / noise))) if signal and noise else 999.0
 
 
@@ -124,92 +127,65 @@ class _Verdict:
     figures: Mapping[str, float]
 
 
-class _Judge:
-    """Measures goals on graphs in which some operations have their precision back."""
+class _Search:
+    """Looks for the number of operations that have to go back."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        reference: Graph,
-        observer: Observer,
-        goals: Sequence[AccuracyGoal],
-        samples: int,
-    ) -> None:
+    def __init__(self, graph: Graph, reference: Graph, judge: Judge, goal: AccuracyGoal) -> None:
         self._graph = graph
         self._reference = reference
-        self._observer = observer
-        self._goals = goals
-        self._samples = samples
-        self._expected = list(self._outputs(reference))
+        self._judge = judge
+        self._goal = goal
         self._known: dict[int, list[float]] = {}
 
     def fewest(self, keys: Sequence[str]) -> _Verdict:
         """The least number of operations, the first ones of `keys`, with which the goals hold."""
-        start = self._measure(keys, 0)
-        if self._holds(start):
+        if self._judge.holds(self._measure(keys, 0)):
             return _Verdict(0, "", {})
         low, high = 0, len(keys)
-        if not self._holds(self._measure(keys, high)):
+        if not self._judge.holds(self._measure(keys, high)):
             return self._verdict(keys, self._best(), "the goal is not reached")
         while high - low > 1:
             middle = (low + high) // 2
-            if self._holds(self._measure(keys, middle)):
+            if self._judge.holds(self._measure(keys, middle)):
                 high = middle
             else:
                 low = middle
         return self._verdict(keys, high, "with these the goal holds on calibration data")
 
     def _verdict(self, keys: Sequence[str], count: int, text: str) -> _Verdict:
-        goal = self._goals[0]
+        goal = self._goal
         before, after = self._measure(keys, 0)[0], self._measure(keys, count)[0]
         told = f"{text}: {goal.metric} {before:.4g} → {after:.4g}, goal {goal.limit:g}"
-        return _Verdict(count, told, {f"{goal.metric}_before": before, f"{goal.metric}": after})
+        figures = {f"{goal.metric}_before": before, goal.metric: after}
+        return _Verdict(count, told, figures)
 
     def _best(self) -> int:
         """The number with the best value of the first goal, the least of equals."""
-        sign = -1 if find_metric(self._goals[0].metric).better == "higher" else 1
+        sign = -1 if find_metric(self._goal.metric).better == "higher" else 1
         return min(sorted(self._known), key=lambda count: sign * self._known[count][0])
-
-    def _holds(self, values: Sequence[float]) -> bool:
-        pairs = zip(self._goals, values, strict=True)
-        return all(find_metric(goal.metric).meets(value, goal.limit) for goal, value in pairs)
 
     def _measure(self, keys: Sequence[str], count: int) -> list[float]:
         if count not in self._known:
-            self._known[count] = self._values(keys[:count])
+            trial = clone(self._graph)
+            bring_back(trial, keys[:count], self._reference)
+            self._known[count] = self._judge.measure(trial)
         return self._known[count]
-
-    def _values(self, keys: Sequence[str]) -> list[float]:
-        trial = clone(self._graph)
-        nodes = {node.key: node for node in trial.ordered()}
-        for key in keys:
-            restore(trial, nodes[key], self._reference)
-        found = [find_metric(goal.metric).start() for goal in self._goals]
-        for expected, actual in zip(self._expected, self._outputs(trial), strict=True):
-            for item in found:
-                item.update(expected, actual, None)
-        return [round_significant(item.compute()) for item in found]
-
-    def _outputs(self, graph: Graph) -> Iterator[dict[str, Array]]:
-        """The outputs by their names, sample by sample."""
-        values = {node.name: graph.operand(node, 0) for node in graph.outputs}
-        tensors = {
-            name: value
-            for name, value in values.items()
-            if value is not None and value.constant is None
-        }
-        samples = self._observer.observe(graph, list(tensors.values()), activity=FallBack.name)
-        for number, arrays in enumerate(samples):
-            if number >= self._samples:
-                return
-            yield {name: arrays[value.name] for name, value in tensors.items()}
 
 
 # ---- restoring ---------------------------------------------------------------------------------
 
 
-def restore(graph: Graph, node: Node, reference: Graph) -> None:
-    """Let a quantized operation compute in fp32, with the constants of the reference."""
+def bring_back(graph: Graph, keys: Sequence[str], reference: Graph) -> None:
+    """Let operations, by their keys, compute in fp32; remove quantization that this leaves idle."""
+    nodes = {node.key: node for node in graph.ordered()}
+    for key in keys:
+        _restore(graph, nodes[key], reference)
+    if keys:
+        remove_idle_pairs(graph)
+
+
+def _restore(graph: Graph, node: Node, reference: Graph) -> None:
+    """With the constants of the reference."""
     known = reference.value(node.key).node
     for index, value in enumerate(graph.operands(node)):
         if value is None:

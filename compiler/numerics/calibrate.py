@@ -205,6 +205,8 @@ def _range(statistics: ValueStatistics, settings: RangeSettings, symmetric: bool
 
 
 def round_significant(value: float, bits: int = SIGNIFICANT_BITS) -> float:
-    """`value` rounded to so many significant bits, ties to even."""
+    """`value` rounded to so many significant bits, ties to even; infinities and NaN stay."""
+    if not math.isfinite(value):
+        return value
     mantissa, exponent = math.frexp(value)
     return math.ldexp(round(math.ldexp(mantissa, bits)), exponent - bits)
