@@ -9,6 +9,7 @@ from optc.emitter import Emitter
 from optc.errors import CapabilityError, ModelError
 from optc.launch.settings import check_precision, slices_of
 from optc.passes import (
+    FuseRequantize,
     InferShapes,
     LowerOperators,
     MergeReshapes,
@@ -118,6 +119,9 @@ def _target_plan(recipe: Recipe, target: Target, runtime: Runtime) -> TargetPlan
     if recipe.emit.opset is not None:
         options = UpgradeOpset.Options(to=recipe.emit.opset)
         steps.append(PlannedStep(UpgradeOpset.name, UpgradeOpset(options)))
+    if recipe.emit.int8 == "qoperator":
+        form = FuseRequantize.Options(form="qoperator")
+        steps.append(PlannedStep(FuseRequantize.name, FuseRequantize(form)))
     # A launch that cannot be fails before any work.
     check_precision(target, runtime, recipe.launch.settings)
     slices_of(target, recipe.launch.settings)

@@ -18,6 +18,7 @@ from optc.passes.fold_pads import FoldPads
 from optc.passes.fold_shapes import FoldShapes
 from optc.passes.freeze_initializers import FreezeInitializers
 from optc.passes.fuse_convolutions import FuseConvolutions
+from optc.passes.fuse_requantize import FuseRequantize
 from optc.passes.fuse_siblings import FuseSiblings
 from optc.passes.fuse_transpose_matmul import FuseTransposeMatmul
 from optc.passes.hoist_lookups import HoistLookups
@@ -101,6 +102,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     SmoothActivations,
     CorrectBias,
     FallBack,
+    FuseRequantize,
 )
 
 __all__ = [
@@ -118,6 +120,7 @@ __all__ = [
     "FoldShapes",
     "FreezeInitializers",
     "FuseConvolutions",
+    "FuseRequantize",
     "FuseSiblings",
     "FuseTransposeMatmul",
     "HoistLookups",

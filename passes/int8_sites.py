@@ -184,7 +184,7 @@ def _product(graph: Graph, node: Node, kernels: Kernels) -> Site | str:
         return reason
     weight = weight_of(graph, node)
     form: Form = "qdq" if weight is not None else "qdq-pair"
-    clamp = _clamp_behind(graph, node.output)
+    clamp = clamp_behind(graph, node.output)
     integers = kernels.product(node, form, None, clamped=clamp is not None)
     floats = kernels.product(node, form, "f32", clamped=False)
     if isinstance(integers, str):
@@ -227,7 +227,7 @@ def _gemm_obstacle(node: Node, bias: Value | None) -> str | None:
     return None
 
 
-def _clamp_behind(graph: Graph, value: Value) -> Node | None:
+def clamp_behind(graph: Graph, value: Value) -> Node | None:
     """The only user of a value, when it is a Relu or a Clip from zero."""
     use = graph.only_use(value)
     if use is None or use.key != 0 or not use.node.is_op("Relu", "Clip"):
@@ -268,7 +268,7 @@ def _other(graph: Graph, node: Node, kernels: Kernels) -> Site | str:
     if reason := _other_obstacle(graph, node):
         return reason
     moves = info(node).has(Trait.DATA_MOVEMENT) or node.is_op("MaxPool", "Resize")
-    clamp = None if moves else _clamp_behind(graph, node.output)
+    clamp = None if moves else clamp_behind(graph, node.output)
     result = node.output if clamp is None else clamp.output
     keeps = moves and not node.is_op("Concat")
     return Site(node, operands, result, clamp, choice, keeps_scale=keeps)

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
     Integers = npt.NDArray[np.integer[Any]]
 
-_LIMITS: Final = {
+LIMITS: Final = {
     DType.U8: (0, 255),
     DType.I8: (-128, 127),
     DType.I32: (-(2**31), 2**31 - 1),
     DType.U4: (0, 15),
     DType.I4: (-8, 7),
 }
+"""Least and greatest integer of the types that numbers are quantized to."""
 _TINY: Final = float(np.finfo(np.float32).tiny)
 _BIAS_STEPS: Final = 2**24
 """Steps of a bias where no weight decides its scale; enough for every bit of a float32."""
@@ -56,7 +57,7 @@ class QuantParams:
     axis: int | None = None
 
     def __post_init__(self) -> None:
-        low, high = _LIMITS[self.dtype]
+        low, high = LIMITS[self.dtype]
         if len(self.scales) != len(self.zero_points):
             raise ValueError("a scale needs its zero point")
         if self.axis is None and len(self.scales) != 1:
@@ -69,7 +70,7 @@ class QuantParams:
     @property
     def limits(self) -> tuple[int, int]:
         """Least and greatest integer of the type."""
-        return _LIMITS[self.dtype]
+        return LIMITS[self.dtype]
 
     @property
     def is_symmetric(self) -> bool:
@@ -230,7 +231,7 @@ def quantize_tensor(tensor: Tensor, params: QuantParams) -> Tensor:
 
 def _narrowed(dtype: DType, bits: int) -> tuple[int, int]:
     """Least and greatest integer of a type with `bits` significant bits."""
-    low, high = _LIMITS[dtype]
+    low, high = LIMITS[dtype]
     if bits >= dtype.bits:
         return low, high
     return (0, 2**bits - 1) if low == 0 else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)

@@ -153,6 +153,11 @@ class Emit(Section):
         description="how float32 weights lie in OpenVINO IR; computed with as float32: f16 and "
         "bf16 halve the file and round the weights",
     )
+    int8: Literal["qdq", "qoperator"] = Field(
+        default="qdq",
+        description="qdq: QuantizeLinear and DequantizeLinear around fp32 operators, which every "
+        "runtime fuses; qoperator: operators on integers, for onnxruntime only",
+    )
     keep_fp32: tuple[Selector, ...] = Field(
         default=(),
         description="nodes of OpenVINO IR that stay fp32 where the runtime computes in bf16: "
@@ -161,9 +166,11 @@ class Emit(Section):
 
     @model_validator(mode="after")
     def _keys_of_the_format(self) -> Self:
-        others = {"onnx": ("weights", "keep_fp32"), "openvino": ("external_data", "domains")}[
-            self.format
-        ]
+        foreign = {
+            "onnx": ("weights", "keep_fp32"),
+            "openvino": ("external_data", "domains", "int8"),
+        }
+        others = foreign[self.format]
         for key in others:
             if getattr(self, key) != type(self).model_fields[key].default:
                 needed = "openvino" if self.format == "onnx" else "onnx"

@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
+
 from optc.ir import DType, Tensor
 from optc.numerics.quantize import (
     QuantParams,
