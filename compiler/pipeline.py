@@ -138,8 +138,9 @@ def run_pipeline(
 
 
 def _with_reference(context: PassContext, graph: Graph, left: Sequence[PlannedStep]) -> PassContext:
-    """The context with a copy of the graph, when the next step lowers precision and a later one
-    wants to know what was there before.
+    """The context with a copy of the graph, where the next step lowers precision.
+
+    Only when a later step wants to know what was there before.
     """
     runs = [step.run for step in left if step.run is not None]
     if context.reference is not None or not runs[0].quantizes:

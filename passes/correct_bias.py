@@ -22,7 +22,8 @@ from optc.numerics.calibrate import SIGNIFICANT_BITS, round_significant
 from optc.passes.base import AccuracyGoal, Pass, PassOptions, PassResult
 from optc.passes.judging import Judge
 from optc.passes.layers import observe_layers
-from optc.passes.quantized_layers import added_constant, params_of, quantized_layers
+from optc.passes.quantized import params_of
+from optc.passes.quantized_layers import added_constant, quantized_layers
 from optc.rewrite.driver import Builder, remove_unused
 from optc.rewrite.trace import Trace
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from optc.numerics.observe import Observer
     from optc.passes.base import PassContext
     from optc.passes.layers import LayerData
-    from optc.passes.quantized_layers import QuantizedLayer
+from optc.passes.quantized_layers import QuantizedLayer
 
 Array = npt.NDArray[np.float64]
 

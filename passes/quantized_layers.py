@@ -9,14 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from optc.ir import DType, Kind
-from optc.numerics.quantize import QuantParams
+from optc.ir import Kind
 from optc.passes.layers import Layer, layer_of, matrix_of, outputs_of
 from optc.passes.linear import bias_adder
+from optc.passes.quantized import params_of
 from optc.rewrite.driver import remove_unused
 
 if TYPE_CHECKING:
     from optc.ir import Graph, Node, Value
+    from optc.numerics.quantize import QuantParams
     from optc.passes.layers import Floats
 
 
@@ -73,28 +74,6 @@ def quantized_layers(graph: Graph, reference: Graph) -> list[QuantizedLayer]:
         uniform = scale if scale is not None and scale.axis is None else None
         found.append(QuantizedLayer(node, before, matrix, params, uniform))
     return found
-
-
-def params_of(graph: Graph, node: Node) -> QuantParams | None:
-    """The parameters of a DequantizeLinear; None for what is none, or not constant."""
-    if not node.is_op("DequantizeLinear"):
-        return None
-    integers, scale, zero = (graph.operand(node, i) for i in range(3))
-    if integers is None or scale is None or scale.constant is None:
-        return None
-    scales = scale.constant.numpy().reshape(-1)
-    if zero is not None and zero.constant is None:
-        return None
-    dtype = getattr(integers.type, "dtype", DType.UNDEFINED)
-    if zero is not None and zero.constant is not None:
-        zeros, dtype = zero.constant.numpy().reshape(-1).astype(int), zero.constant.dtype
-    else:
-        zeros = scales.astype(int) * 0
-    axis = None if not scale.constant.shape else int(node.get("axis", 1))
-    try:
-        return QuantParams(dtype, tuple(map(float, scales)), tuple(map(int, zeros)), axis)
-    except (ValueError, KeyError):
-        return None  # a type or form that is not quantized to here
 
 
 def unquantized(graph: Graph, value: Value) -> Value:
