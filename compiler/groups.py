@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from optc.frontend.onnx import load_model
 from optc.ir.bind import bind_inputs
 from optc.numerics.timing import assumed_sizes, timer
+from optc.passes.base import AccuracyGoal
 from optc.pipeline import run_pipeline
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def context_of(recipe: Recipe, plan: TargetPlan, progress: Progress | None = Non
         return plan.context
     from optc.observer import CalibrationObserver  # with all that runs models
 
-    goals = tuple((goal.metric, goal.limit) for goal in recipe.accuracy)
+    goals = tuple(AccuracyGoal(goal.metric, goal.limit) for goal in recipe.accuracy)
     return replace(plan.context, observer=CalibrationObserver(recipe, progress), goals=goals)
 
 

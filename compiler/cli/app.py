@@ -9,6 +9,7 @@ import typer
 from optc.cli import (
     audit,
     bench,
+    calibrate,
     check,
     compare,
     diff,
@@ -62,6 +63,7 @@ def options(
 app.command("compile")(compile_.run)
 app.command("check")(check.run)
 app.command("plan")(plan.run)
+app.command("calibrate")(calibrate.run)
 app.add_typer(targets.app, name="targets")
 app.command("passes")(passes.run)
 app.command("inspect")(inspect_.run)
