@@ -12,6 +12,7 @@ from optc.cli import (
     check,
     compare,
     diff,
+    golden,
     init,
     passes,
     plan,
@@ -70,5 +71,6 @@ app.command("compare")(compare.run)
 app.command("run")(run_.run)
 app.command("audit")(audit.run)
 app.command("bench")(bench.run)
+app.add_typer(golden.app, name="golden")
 app.command("schema")(schema.run)
 app.command("init")(init.run)
