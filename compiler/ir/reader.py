@@ -8,37 +8,21 @@ and `diff_graphs` compares two of them; nothing else can be done with it.
 
 from __future__ import annotations
 
-import json
-import re
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING
 
-from optc.errors import ModelError
 from optc.ir.graph import Graph
+from optc.ir.line import Line, parse_type
 from optc.ir.literals import Literal
 from optc.ir.model import Function
-from optc.ir.nodes import Attr, AttrKind, Kind, Origin
+from optc.ir.nodes import Attr, AttrKind, Kind
 from optc.ir.tensor import Described
 from optc.ir.text import ORIGIN_MARK
-from optc.ir.types import (
-    DType,
-    MapType,
-    OpaqueType,
-    OptionalType,
-    SequenceType,
-    SparseTensorType,
-    TensorType,
-)
+from optc.ir.types import DType, SparseTensorType, TensorType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from optc.ir.nodes import Value
-    from optc.ir.types import Dim, Type
-
-_NAME: Final = re.compile(r"[\w/.:$@-]+", re.ASCII)
-_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[({]|[\])}]|  # |[^"\[\](){}, ]+|.')
-_QUOTED: Final = json.JSONDecoder()
 
 
 def read_graph(text: str, *, location: str = "canonical text") -> Graph:
@@ -53,111 +37,24 @@ def read_graph(text: str, *, location: str = "canonical text") -> Graph:
     Raises:
         ModelError: ``text-invalid``, with the line that cannot be read.
     """
-    return _Reader(text, location).model()
-
-
-class _Line:
-    """One line and how far it is read."""
-
-    def __init__(self, text: str, place: str) -> None:
-        self.text = text
-        self.place = place
-        self.at = 0
-
-    def wrong(self, wanted: str) -> NoReturn:
-        raise ModelError(
-            "text-invalid",
-            f"expected {wanted} at '{self.text[self.at :][:40]}'",
-            location=self.place,
-            hint="the text was written by another version of optc, or edited: write it anew",
-        )
-
-    @property
-    def ends(self) -> bool:
-        return self.at >= len(self.text)
-
-    def take(self, word: str) -> bool:
-        """Whether `word` comes next; reads it then."""
-        if not self.text.startswith(word, self.at):
-            return False
-        self.at += len(word)
-        return True
-
-    def expect(self, word: str) -> None:
-        if not self.take(word):
-            self.wrong(f"'{word.strip()}'")
-
-    def name(self) -> str:
-        """A name, quoted or not."""
-        if self.text.startswith('"', self.at):
-            try:
-                found, self.at = _QUOTED.raw_decode(self.text, self.at)
-            except ValueError:
-                self.wrong("a quoted name")
-            return str(found)
-        match = _NAME.match(self.text, self.at)
-        if match is None:
-            self.wrong("a name")
-        self.at = match.end()
-        return match[0]
-
-    def reference(self) -> str | None:
-        """The name of a value; None for ``_``."""
-        if self.take("%"):
-            return self.name()
-        self.expect("_")
-        return None
-
-    def literal(self, *stops: str) -> str:
-        """Everything up to one of `stops` outside of brackets and quotes, or the end."""
-        start, depth = self.at, 0
-        while not self.ends:
-            match = _TOKEN.match(self.text, self.at)
-            token = match[0] if match else self.text[self.at]
-            if depth == 0 and token in stops:
-                break
-            if token in "[({":
-                depth += 1
-            elif token in "])}":
-                depth -= 1
-            self.at += len(token)
-        return self.text[start : self.at]
-
-    def types(self) -> list[Type | None]:
-        """What follows a colon, if one comes next."""
-        if not self.take(" : "):
-            return []
-        found = [self.type()]
-        while self.take(", "):
-            found.append(self.type())
-        return found
-
-    def type(self) -> Type | None:
-        text = self.literal(",", " ", "  # ")
-        try:
-            return parse_type(text)
-        except ValueError:
-            self.wrong(f"a type instead of {text}")
-
-    def origin(self) -> Origin | None:
-        """The pass that made it, if the line says so; the line ends then."""
-        found = Origin(self.text[self.at :], ()) if self.take(ORIGIN_MARK) else None
-        if found is None and not self.ends:
-            self.wrong("the end of the line")
-        return found
+    reader = _Reader(text, location)
+    try:
+        return reader.model()
+    except ValueError as error:  # a name that is taken, say
+        reader.lines[reader.next - 1].wrong(f"something else ({error})")
 
 
 class _Reader:
     def __init__(self, text: str, location: str) -> None:
         self.lines = [
-            _Line(line.strip(), f"{location}:{number}")
+            Line(line.strip(), f"{location}:{number}")
             for number, line in enumerate(text.split("\n"), start=1)
             if line.strip() and not line.startswith("#")
         ]
         self.next = 0
-        self.end = _Line("", location)
+        self.end = Line("", location)
 
-    def line(self) -> _Line:
+    def line(self) -> Line:
         if self.next >= len(self.lines):
             self.end.wrong("more")
         self.next += 1
@@ -225,21 +122,21 @@ class _Reader:
                 name = line.name()
                 line.expect(" = ")
                 value = self._find(line, graph, line.reference())
-                graph.add_output(value, name, next(iter(line.types()), None))
+                graph.add_output(value, name, line.one_type())
             elif line.take("yield "):
                 self._yield(line, graph)
             else:
                 self._definition(line, graph)
 
-    def _input(self, line: _Line, graph: Graph) -> None:
+    def _input(self, line: Line, graph: Graph) -> None:
         name = line.reference()
         if name is None:
             line.wrong("the name of an input")
-        value = graph.add_input(name, next(iter(line.types()), None))
+        value = graph.add_input(name, line.one_type())
         if line.take(" = "):
             value.node.tensor = _described(line, line.literal(ORIGIN_MARK, ",", ")"))
 
-    def _yield(self, line: _Line, graph: Graph) -> None:
+    def _yield(self, line: Line, graph: Graph) -> None:
         names = [line.reference()]
         while line.take(", "):
             names.append(line.reference())
@@ -250,7 +147,7 @@ class _Reader:
 
     # ---- operations and constants --------------------------------------------------------------
 
-    def _definition(self, line: _Line, graph: Graph) -> None:
+    def _definition(self, line: Line, graph: Graph) -> None:
         results: list[str | None] = []
         if line.text.startswith(("%", "_")):
             results.append(line.reference())
@@ -265,7 +162,7 @@ class _Reader:
             return
         self._operation(line, graph, results)
 
-    def _operation(self, line: _Line, graph: Graph, results: list[str | None]) -> None:
+    def _operation(self, line: Line, graph: Graph, results: list[str | None]) -> None:
         domain, op_type, overload = _operator(line.name())
         line.expect("(")
         operands: list[Value | None] = []
@@ -299,7 +196,7 @@ class _Reader:
         )
         node.overload = overload
 
-    def _captures(self, line: _Line) -> Iterator[str]:
+    def _captures(self, line: Line) -> Iterator[str]:
         if not line.take(" captures("):
             return
         while not line.take(")"):
@@ -333,7 +230,7 @@ class _Reader:
             for name, graphs in found.items()
         }
 
-    def _find(self, line: _Line, graph: Graph, name: str | None) -> Value:
+    def _find(self, line: Line, graph: Graph, name: str | None) -> Value:
         """A value that was defined above, captured from an enclosing graph where it is of one."""
         if name is None:
             line.wrong("the name of a value")
@@ -352,7 +249,7 @@ def _operator(text: str) -> tuple[str, str, str]:
     return domain, name, overload
 
 
-def _described(line: _Line, text: str) -> Described:
+def _described(line: Line, text: str) -> Described:
     head = text.split(" ", 1)[0] if not text.startswith("sparse(") else text.split(")", 1)[0] + ")"
     try:
         found = parse_type(head) if text != "?" else TensorType(DType.UNDEFINED, ())
@@ -363,57 +260,3 @@ def _described(line: _Line, text: str) -> Described:
         if len(sizes) == len(found.shape or ()):
             return Described(found.dtype, sizes, text)
     line.wrong(f"a tensor instead of {text}")
-
-
-# ---- types -------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=4096)
-def parse_type(text: str) -> Type | None:
-    """The type that `format_type` writes so.
-
-    Raises:
-        ValueError: it writes nothing so.
-    """
-    if text == "?":
-        return None
-    head, _, rest = text.partition("(")
-    inner = rest.removesuffix(")")
-    match head if rest.endswith(")") else "":
-        case "seq":
-            return SequenceType(parse_type(inner))
-        case "optional":
-            return OptionalType(parse_type(inner))
-        case "map":
-            key, _, value = inner.partition(", ")
-            return MapType(DType(key), parse_type(value))
-        case "opaque":
-            domain, _, name = inner.partition(", ")
-            return OpaqueType(_unquote(domain), _unquote(name))
-        case "sparse":
-            dense = parse_type(inner)
-            if isinstance(dense, TensorType):
-                return SparseTensorType(dense.dtype, dense.shape)
-    dtype, bracket, dims = text.partition("[")
-    if not bracket or not dims.endswith("]"):
-        raise ValueError(text)
-    return TensorType(DType(dtype), _shape(dims[:-1]))
-
-
-def _shape(text: str) -> tuple[Dim, ...] | None:
-    if text == "*":
-        return None
-    found: list[Dim] = []
-    line = _Line(text, "")
-    while not line.ends:
-        dim = line.literal(",")
-        line.take(",")
-        if dim == "?":
-            found.append(None)
-        else:
-            found.append(int(dim) if dim.lstrip("-").isdigit() else _unquote(dim))
-    return tuple(found)
-
-
-def _unquote(text: str) -> str:
-    return str(json.loads(text)) if text.startswith('"') else text
