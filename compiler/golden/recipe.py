@@ -13,6 +13,7 @@ from optc.golden.text import FIRST_LINE, Difference, compare_with, golden_text, 
 from optc.groups import context_of, read_source, target_groups
 from optc.pipeline import run_pipeline
 from optc.prepare import Prepared, prepare
+from optc.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from optc.pipeline import PassRun, Progress
     from optc.prepare import TargetPlan
-    from optc.recipe import Recipe
 
 _SUFFIX: Final = ".txt"
 
@@ -156,18 +156,7 @@ class GoldenSuite:
     def __init__(
         self, prepared: Prepared, *, structure: bool = False, progress: Progress | None = None
     ) -> None:
-        """Golden graphs of a prepared recipe; `check` and `update` tell about the arguments.
-
-        Raises:
-            TargetError: ``golden-host``: the target depends on the machine.
-        """
-        if "host" in prepared.recipe.targets:
-            raise TargetError(
-                "golden-host",
-                "`host` is another target on each machine: it has no golden graph",
-                location=str(prepared.recipe.files[0]) if prepared.recipe.files else None,
-                hint="name the targets in the recipe, or give them with --target",
-            )
+        """Golden graphs of a prepared recipe; `check` and `update` tell about the arguments."""
         self.folder = prepared.recipe.golden_path
         self._prepared = prepared
         self._structure = structure or not prepared.recipe.golden.weights
@@ -184,8 +173,21 @@ class GoldenSuite:
         structure: bool = False,
         progress: Progress | None = None,
     ) -> GoldenSuite:
-        """The golden graphs of a recipe as the user gives it."""
-        prepared = prepare(recipe, targets=targets, overrides=overrides)
+        """The golden graphs of a recipe as the user gives it.
+
+        Raises:
+            TargetError: ``golden-host``: the target depends on the machine.
+            OptcError: as of `optc.prepare.prepare`.
+        """
+        loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides=overrides)
+        if "host" in (targets or loaded.targets):
+            raise TargetError(
+                "golden-host",
+                "`host` is another target on each machine: it has no golden graph",
+                location=str(loaded.files[0]) if loaded.files else None,
+                hint="name the targets in the recipe, or give them with --target",
+            )
+        prepared = prepare(loaded, targets=targets)
         return cls(prepared, structure=structure, progress=progress)
 
     @property

@@ -225,11 +225,9 @@ class _Numbers:
     def settle(self, name: str, dtype: DType, text: str) -> str:
         """The older text of a constant, where the two say the same; else `text` itself."""
         known = self._known.get(text.partition(" ~")[0], {})
-        first = known.get(f"%{name}", text)
-        for candidate in (first, *known.values()):
-            if _close(candidate, text, dtype):
-                return candidate
-        return text
+        same = known.get(f"%{name}")
+        candidates = known.values() if same is None else (same, *known.values())
+        return next((old for old in candidates if _close(old, text, dtype)), text)
 
 
 def _close(one: str, other: str, dtype: DType) -> bool:
