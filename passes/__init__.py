@@ -21,6 +21,7 @@ from optc.passes.hoist_lookups import HoistLookups
 from optc.passes.infer_shapes import InferShapes
 from optc.passes.lower_affine import LowerAffine
 from optc.passes.lower_operators import LowerOperators
+from optc.passes.lower_pads import LowerPads
 from optc.passes.merge_reshapes import MergeReshapes
 from optc.passes.merge_slices import MergeSlices
 from optc.passes.merge_transposes import MergeTransposes
@@ -66,6 +67,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     CommonFactors,
     UpgradeOpset,
     LowerAffine,
+    LowerPads,
     LowerOperators,
     RaiseActivations,
     RaiseNorms,
@@ -109,6 +111,7 @@ __all__ = [
     "InferShapes",
     "LowerAffine",
     "LowerOperators",
+    "LowerPads",
     "MergeReshapes",
     "MergeSlices",
     "MergeTransposes",
