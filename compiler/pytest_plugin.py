@@ -12,6 +12,7 @@ before a golden graph is asked for.
 from __future__ import annotations
 
 import os
+from argparse import ArgumentError
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -54,7 +55,7 @@ def pytest_load_initial_conftests(
     The two mean the same then.
     """
     yield
-    with suppress(ValueError):
+    with suppress(ValueError, ArgumentError):  # of older and of newer versions of pytest
         parser.getgroup("optc", "golden graphs of optc").addoption(
             _OPTION,
             action="store_true",

@@ -1,4 +1,4 @@
-"""The pytest plugin as a project sees it that has optc installed: pytest in a process of its own."""
+"""The pytest plugin as a project with optc installed sees it: pytest in a process of its own."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def test_a_folder_that_cannot_be(folder: Path) -> None:
 
 
 def test_the_text_does_not_depend_on_hash_seed_threads_place_or_cpu_features(folder: Path) -> None:
-    """numpy and its BLAS are told to use less of the CPU; the qemu figures are in docs/decisions."""
+    """numpy and its BLAS are told to use less of the CPU."""
     code = "import sys; from optc import golden; golden.update(sys.argv[1])"
     found = []
     for index, more in enumerate(
