@@ -220,11 +220,12 @@ class _Check:
         if self.progress is not None:
             self.progress(activity, done, total)
 
-    def compare(self, session: Runner) -> Comparison:
+    def compare(self, session: Runner, *, tell: bool = True) -> Comparison:
         """Compare a result on all inputs; within the derived bound, or within measured noise."""
         found = []
         for number, feeds in enumerate(self.feeds):
-            self._tell("verify", number, len(self.feeds))
+            if tell:
+                self._tell("verify", number, len(self.feeds))
             expected, actual = self.expected.run(feeds), session.run(feeds)
             comparison = compare_outputs(expected, actual, self.tolerances)
             if not comparison.passed and self.recipe.verify.rtol is None:
@@ -264,11 +265,12 @@ class _Check:
                 return "the shapes that the recipe fixes under `inputs:`, before any pass"
             return "the emitter, before any pass"
         low, high = 0, len(steps)  # the first `low` steps are good, the first `high` are not
+        halvings = high.bit_length()
         if not self._good(steps, 0, context):
             high = 0
         while high - low > 1:
             middle = (low + high) // 2
-            self._tell("bisect", len(steps) - (high - low), len(steps))
+            self._tell("bisect", halvings - (high - low).bit_length(), halvings)
             if self._good(steps, middle, context):
                 low = middle
             else:
@@ -295,7 +297,7 @@ class _Check:
         with _temporary() as folder:
             try:
                 model, *_ = self.emitter.save(graph, folder)
-                return self.compare(self.open_result(model, graph)).passed
+                return self.compare(self.open_result(model, graph), tell=False).passed
             except (CapabilityError, ModelError):
                 return False
 
