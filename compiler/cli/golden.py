@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from optc.golden import Golden, GoldenResult
 
 app = typer.Typer(
-    help="Write what the passes make of a model as text, and compare with it later.",
+    help="Write what the passes make of a model as text, and compare with it later.\n\n"
+    "Example: optc golden update recipe.yaml\n"
+    "Example: optc golden check recipe.yaml",
     no_args_is_help=True,
 )
 
@@ -41,14 +43,13 @@ def check(
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Compare the graphs that recipes give with their golden graphs; exit code 1 when they differ.
+    """Compare the graphs of recipes with their golden ones; exit code 1 when they differ.
 
     Only passes run, so this is quick. Every node that was added, removed or changed is shown, with
     the pass that made it.
 
-    Examples:
-      optc golden check recipe.yaml
-      optc golden check *.optc.yaml --structure
+    Example: optc golden check recipe.yaml
+    Example: optc golden check *.optc.yaml --structure
     """
     from optc import golden
 
@@ -82,9 +83,8 @@ def update(
     Commit the texts: their difference is what a review looks at. What differs from the graphs that
     were there is shown.
 
-    Examples:
-      optc golden update recipe.yaml
-      optc golden update recipe.yaml --structure --target spr
+    Example: optc golden update recipe.yaml
+    Example: optc golden update recipe.yaml --structure --target spr
     """
     from optc import golden
 

@@ -64,4 +64,4 @@ def test_json(capsys: pytest.CaptureFixture[str], recipe: str) -> None:
 
 def test_no_arguments_is_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["golden"]) == 2
-    assert "optc golden" in capsys.readouterr().out
+    assert "optc golden update recipe.yaml" in capsys.readouterr().err
