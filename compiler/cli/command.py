@@ -78,8 +78,13 @@ def examples_of(text: str) -> list[str]:
     return _EXAMPLE.findall(text)
 
 
+def without_examples(text: str) -> str:
+    """A docstring without its examples."""
+    return _EXAMPLE.sub("", text).strip()
+
+
 def _write_text(text: str, formatter: Any) -> None:
-    head, _, more = _EXAMPLE.sub("", text).strip().partition("\n\n")
+    head, _, more = without_examples(text).partition("\n\n")
     formatter.write_paragraph()
     with formatter.indentation():
         formatter.write_text(head)

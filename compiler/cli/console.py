@@ -49,10 +49,23 @@ SetOption = Annotated[
         "--set", metavar="PATH=VALUE", help="Override one value of the recipe, e.g. launch.batch=4."
     ),
 ]
+
+
+def _targets(incomplete: str) -> list[str]:
+    """Names that a shell may complete a target to."""
+    from optc.targets import target_names
+
+    return [name for name in target_names() if name.startswith(incomplete)]
+
+
 TargetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--target", "-t", metavar="NAME", help="Compile for this target instead of the recipe's."
+        "--target",
+        "-t",
+        metavar="NAME",
+        autocompletion=_targets,
+        help="Compile for this target instead of the recipe's.",
     ),
 ]
 

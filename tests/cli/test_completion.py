@@ -19,10 +19,16 @@ SHELLS = ("bash", "zsh", "fish")
 WORD = {
     "bash": """source ./script
 COMP_WORDS=(optc golden up); COMP_CWORD=2; _optc_completion optc; printf '%s\\n' "${COMPREPLY[@]}"
+COMP_WORDS=(optc golden check -t sapph); COMP_CWORD=4; _optc_completion optc
+printf '%s\\n' "${COMPREPLY[@]}"
+COMP_WORDS=(optc passes fold-b); COMP_CWORD=2; _optc_completion optc
+printf '%s\\n' "${COMPREPLY[@]}"
 COMP_WORDS=(optc comp); COMP_CWORD=1; _optc_completion optc; printf '%s\\n' "${COMPREPLY[@]}"
 """,
     "fish": """source ./script
 complete -C "optc golden up"
+complete -C "optc golden check -t sapph"
+complete -C "optc passes fold-b"
 complete -C "optc comp"
 """,
     # compsys completes for a line editor only: what the script asks optc for is asked by hand.
@@ -31,6 +37,8 @@ source ./script
 _arguments() { print -r -- "$@" }
 _describe() { print -l -- "${(P@)4}" ${(P)2} }
 words=(optc golden up); CURRENT=3; _optc_completion
+words=(optc golden check -t sapph); CURRENT=5; _optc_completion
+words=(optc passes fold-b); CURRENT=3; _optc_completion
 words=(optc comp); CURRENT=2; _optc_completion
 """,
 }
@@ -62,7 +70,7 @@ def test_the_shell_accepts_the_script(
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_the_shell_completes_verbs(
+def test_the_shell_completes_verbs_targets_and_passes(
     shell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_script(shell, tmp_path, capsys)
@@ -81,8 +89,8 @@ def test_the_shell_completes_verbs(
     )
     assert done.returncode == 0, done.stderr
     found = done.stdout
-    for verb in ("update", "compile", "compare", "completion"):
-        assert verb in found
+    for word in ("update", "compile", "compare", "completion", "sapphirerapids", "fold-batchnorm"):
+        assert word in found
     for verb in ("check", "golden\n", "targets"):
         assert verb not in found
 
