@@ -276,6 +276,21 @@ class Verify(Section):
     )
 
 
+class GoldenGraphs(Section):
+    """The texts that `optc golden` compares the graphs with; they do not decide the result."""
+
+    folder: FilePath | None = Field(
+        default=None,
+        description="where they lie, one per target; `<name of the recipe file>.golden` beside it "
+        "when left out",
+    )
+    weights: bool = Field(
+        default=True,
+        description="false: the contents of weights are no part of them, so that a retrained model "
+        "with the same graph is the same",
+    )
+
+
 class Launch(Section):
     """How the model will be run; decides instances, threads and memory binding."""
 
