@@ -108,7 +108,7 @@ def show(result: CompileResult) -> None:
         _show_steps(artifact.steps)
         if is_mixed(artifact.precision):
             for line in table(precision_table(artifact.precision), right=range(1, 6)):
-                say(f"  {line}")
+                note(f"  {line}")
         if artifact.verification is not None:
             for line in artifact.verification.lines():
                 note(f"  {line}")
