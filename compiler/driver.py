@@ -29,6 +29,7 @@ from optc.targets import load_runtime, load_target
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from optc.emitter import Form
     from optc.errors import GoalMissed
     from optc.ir import Graph
     from optc.pipeline import PassRun, Progress
@@ -118,9 +119,10 @@ def plan(
         return graph
 
     for group, run in run_groups(prepared, source, sizes, None, progress):
-        emitter.check_graph(run.graph)
+        form = emitter.form(run.graph, _decided(group[0], run))
         misses, became = near_misses(run.steps, run.graph), fates(labels, run.graph)
         for index, item in enumerate(group):
+            emitter.check_form(form, item.target, item.runtime)
             steps[item.target.id] = run.steps_for(index)
             outlooks[item.target.id] = Outlook(
                 misses, run.seconds[index], became, sizes, run.unknown
@@ -212,40 +214,45 @@ class _Compile:
 
     def emit(self, group: Sequence[TargetPlan], run: PassRun, folder: Path) -> None:
         """Write everything of a group of targets that share their graph; verify it once."""
-        self.emitter.check_graph(run.graph)
-        text = print_graph(run.graph)
+        form = self.emitter.form(run.graph, _decided(group[0], run))
+        for item in group:
+            self.emitter.check_form(form, item.target, item.runtime)
+        text = print_graph(form.graph)
         for item in group:
             place = folder / item.target.id
             (place / "launch").mkdir(parents=True)
             with self.clock("emit"):
-                files = self._write_model(run.graph, item, place)
+                files = self._write_model(form, item, place)
             (place / GRAPH_TEXT).write_text(text, encoding="utf-8")
-            self._write_launch(item, run.graph, place, files)
-        verification = self._verify(group[0], run.graph, folder) if self.verify else None
+            self._write_launch(item, form, place, files)
+        verification = self._verify(group[0], form, folder) if self.verify else None
         for index, item in enumerate(group):
             steps = run.steps_for(index)
             place, seconds = folder / item.target.id, run.seconds[index]
-            self._write_report(item, run.graph, steps, seconds, verification, place)
+            self._write_report(item, form, steps, seconds, verification, place)
 
-    def _write_model(self, graph: Graph, item: TargetPlan, place: Path) -> list[Path]:
+    def _write_model(self, form: Form, item: TargetPlan, place: Path) -> list[Path]:
         versions = self.emitter.versions()
         metadata = {f"optc.version.{name}": text for name, text in versions.items()}
         metadata["optc.recipe"] = self.recipe.digest
-        metadata["optc.target"] = item.target.id
+        metadata["optc.target"] = item.context.target  # one file where one serves several targets
         metadata["optc.runtime"] = item.runtime.id
-        return self.emitter.save(graph, place, metadata)
+        return self.emitter.save(form, place, metadata)
 
     def _write_launch(
-        self, item: TargetPlan, graph: Graph, place: Path, model: Sequence[Path]
+        self, item: TargetPlan, form: Form, place: Path, model: Sequence[Path]
     ) -> None:
+        lowered = form.lowered_on(item.target, item.runtime)
         emitted = Emitted(
             name=self.recipe.name,
             model_file=self.emitter.model_file,
             model_bytes=sum(file.stat().st_size for file in model),
-            precisions=used_precisions(precision_counts(graph)),
-            ops=frozenset(op_counts(graph)),
+            precisions=used_precisions(precision_counts(form.graph, lowered)),
+            ops=frozenset(op_counts(form.graph)),
         )
         settings = self.recipe.launch.settings
+        if lowered:
+            settings = replace(settings, precision="bf16", planned=True)
         files = render_launch(item.target, item.runtime, emitted, settings)
         for name, content in files.items():
             path = place / "launch" / name
@@ -254,14 +261,14 @@ class _Compile:
             if name.endswith(".sh"):
                 path.chmod(_EXECUTABLE)
 
-    def _verify(self, item: TargetPlan, graph: Graph, folder: Path) -> Verification:
+    def _verify(self, item: TargetPlan, form: Form, folder: Path) -> Verification:
         from optc.verification import verify_artifact  # with all that reads data and compares
 
         with self.clock("verify"):
             return verify_artifact(
                 self.emitter,
                 self.source,
-                graph,
+                form,
                 folder / item.target.id / self.emitter.model_file,
                 item.steps,
                 context_of(self.recipe, item, self.progress),
@@ -271,16 +278,18 @@ class _Compile:
     def _write_report(
         self,
         item: TargetPlan,
-        graph: Graph,
+        form: Form,
         steps: tuple[StepRecord, ...],
         seconds: float,
         verification: Verification | None,
         place: Path,
     ) -> None:
         hint, decisions = self.recipe.launch.precision, Decisions(steps)
-        rows = node_rows(graph, item.target, item.runtime, hint, decisions)
+        graph, lowered = form.graph, form.lowered_on(item.target, item.runtime)
+        rows = node_rows(graph, item.target, item.runtime, hint, decisions, lowered)
         warnings = _warnings(graph, verification, self.recipe.emit.opset)
-        warnings += [*self.emitter.warnings(graph), *obstacles(rows, item.runtime)]
+        warnings += [f"{step.name}: {text}" for step in steps for text in step.warnings]
+        warnings += [*self.emitter.warnings(form), *obstacles(rows, item.runtime)]
         if verification is None and self.recipe.accuracy:
             warnings.append("accuracy goals were not measured: verification is switched off")
         notes = verification.notes if verification else ()
@@ -296,6 +305,7 @@ class _Compile:
             verification=verification.contract() if verification else {"verified": False},
             warnings=warnings,
             nodes=rows,
+            lowered=lowered,
         )
         write_json(place / REPORT, report)
         self.artifacts[item.target.id] = Artifact(
@@ -365,6 +375,11 @@ class _Compile:
             seconds=self.seconds,
             missed=self.missed,
         )
+
+
+def _decided(item: TargetPlan, run: PassRun) -> PassContext:
+    """What the passes of a target knew, with all that they decided."""
+    return replace(item.context, decisions=Decisions(run.steps))
 
 
 def external_files(graph: Graph) -> list[Path]:

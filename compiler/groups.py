@@ -40,7 +40,8 @@ def context_of(recipe: Recipe, plan: TargetPlan, progress: Progress | None = Non
         return plan.context
     from optc.observer import CalibrationObserver  # with all that runs models
 
-    return replace(plan.context, observer=CalibrationObserver(recipe, progress))
+    goals = tuple((goal.metric, goal.limit) for goal in recipe.accuracy)
+    return replace(plan.context, observer=CalibrationObserver(recipe, progress), goals=goals)
 
 
 def run_groups(

@@ -186,6 +186,8 @@ def _run_step(
         count_nodes(graph),
         seconds,
         decisions=result.decisions,
+        warnings=result.warnings,
+        figures=result.figures,
     )
     return record, tuple(journal.gains(graph)) if costs else ()
 

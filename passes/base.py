@@ -39,6 +39,7 @@ class PassContext:
             passes with `observes`.
         decisions: what earlier steps decided about precisions; ask it with ``decisions.of(node)``.
         cpu: descriptor of the target; None: the one that is shipped under its name.
+        goals: accuracy goals of the recipe, as metric and limit; only with an observer.
     """
 
     target: str = "cascadelake"
@@ -46,6 +47,7 @@ class PassContext:
     observer: Observer | None = None
     decisions: Decisions = field(default_factory=Decisions)
     cpu: Target | None = None
+    goals: tuple[tuple[str, float], ...] = ()
 
     @property
     def described(self) -> Target:
@@ -66,12 +68,17 @@ class PassResult:
         counts: how often each rule applied, by rule name; only rules that applied.
         refusals: matches that were not legal to rewrite, and the nearest miss of each rule.
         decisions: the precision that operations are to be computed in, and why.
+        warnings: what the user should look at, e.g. a selector that fits nothing; the name of the
+            pass is put before each.
+        figures: what the run as a whole comes to, by name; the same on every machine.
     """
 
     changed: bool
     counts: Mapping[str, int] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    warnings: tuple[str, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Pass:

@@ -190,3 +190,17 @@ def test_steps_know_what_earlier_ones_decided() -> None:
     assert [step.changed for step in run.steps] == [False, False, True]
     again = graph_after(lambda: graph_from_text(TEXT), steps, 3, PassContext())
     assert print_graph(again) == print_graph(run.graph)
+
+
+class Warns(Pass):
+    """Warns."""
+
+    name: ClassVar[str] = "warns"
+
+    def apply(self, graph: Graph, context: PassContext) -> PassResult:
+        return PassResult(False, warnings=("no node fits name 'x.*'",))
+
+
+def test_warnings_of_a_pass_are_in_its_record() -> None:
+    run = run_pipeline(lambda: graph_from_text(TEXT), planned(Warns()), PassContext())
+    assert [step.warnings for step in run.steps] == [("no node fits name 'x.*'",)]
