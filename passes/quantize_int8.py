@@ -55,6 +55,7 @@ class QuantizeInt8(Pass):
     Options = QuantizeInt8Options
     asks_target: ClassVar[bool] = True
     observes: ClassVar[bool] = True
+    quantizes: ClassVar[bool] = True
 
     def apply(self, graph: Graph, context: PassContext) -> PassResult:
         """Quantize what pays.
