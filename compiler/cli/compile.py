@@ -105,7 +105,7 @@ def show(result: CompileResult) -> None:
             say(f"  {artifact.target}:")
         _show_steps(artifact.steps)
         if is_mixed(artifact.precision):
-            for line in table(precision_table(artifact.precision), right=range(1, 6)):
+            for line in table(precision_table(artifact.precision, brief=True), right=range(1, 6)):
                 say(f"  {line}")
             shares = (f"{share:.1%} {name.upper()}" for name, share in artifact.shares.items())
             say(f"  multiply-adds: {', '.join(shares)}")
