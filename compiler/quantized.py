@@ -31,7 +31,7 @@ from optc.numerics.traffic import precision
 from optc.numerics.values import float_tensors
 from optc.saturating import find_saturating
 from optc.simulation import open_at
-from optc.twins import open_twin, plain
+from optc.twins import open_emulation, open_twin, plain
 from optc.verdict import OutputNoise, Quantized
 
 if TYPE_CHECKING:
@@ -112,7 +112,12 @@ class Judge:
 
     @cached_property
     def _kernels(self) -> Runner:
-        return self._emitter.open(self._artifact)
+        """The emitted model in its runtime; as it is written where it cannot be loaded here."""
+        if self._form.stated is None:
+            return self._emitter.open(self._artifact)
+        found = open_emulation(self._emitter, self._artifact, self._form)
+        self.notes += found.notes
+        return found.runner or self._written
 
     def compare_kernels(self, artifact: Path, bounds: Mapping[str, Tolerance]) -> Comparison:
         """Hold the emitted model, in its runtime, against the quantized graph as it is written.
