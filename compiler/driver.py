@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from optc.emit.folder import MANIFEST, file_digest, replacing, write_json, write_manifest
 from optc.emit.report import build_report, node_rows, obstacles, op_counts, precision_counts
+from optc.emit.statistics import constant_bytes
 from optc.emitter import Emitter
 from optc.groups import context_of, prediction_sizes, read_source, run_groups
 from optc.ir import clone
@@ -24,7 +25,9 @@ from optc.recipe import resolve_pipeline
 from optc.results import Artifact, CompileResult, Outlook, Plan, fates
 from optc.rewrite.decisions import Decisions
 from optc.rewrite.near_misses import near_misses
+from optc.saturating import saturates_without_vnni
 from optc.targets import load_runtime, load_target
+from optc.warnings import compile_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -191,6 +194,7 @@ class _Compile:
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
         self.source_ops: dict[str, int] = {}
+        self.source_bytes = 0
         self.files: list[Path] = []
         self.sizes: dict[str, int] = {}
 
@@ -208,6 +212,7 @@ class _Compile:
         graph = read_source(self.recipe)
         if not self.source_ops:
             self.source_ops = op_counts(graph)
+            self.source_bytes = constant_bytes(graph)
             self.sizes.update(prediction_sizes(self.recipe, graph))
             self.files = [self.recipe.model_path, *external_files(graph)]
         return graph
@@ -249,6 +254,7 @@ class _Compile:
             model_bytes=sum(file.stat().st_size for file in model),
             precisions=used_precisions(precision_counts(form.graph, lowered)),
             ops=frozenset(op_counts(form.graph)),
+            saturates=saturates_without_vnni(form.graph, item.runtime.id),
         )
         settings = self.recipe.launch.settings
         if lowered:
@@ -286,12 +292,10 @@ class _Compile:
     ) -> None:
         hint, decisions = self.recipe.launch.precision, Decisions(steps)
         graph, lowered = form.graph, form.lowered_on(item.target, item.runtime)
-        rows = node_rows(graph, item.target, item.runtime, hint, decisions, lowered)
-        warnings = _warnings(graph, verification, self.recipe.emit.opset)
-        warnings += [f"{step.name}: {text}" for step in steps for text in step.warnings]
-        warnings += [*self.emitter.warnings(form), *obstacles(rows, item.runtime)]
-        if verification is None and self.recipe.accuracy:
-            warnings.append("accuracy goals were not measured: verification is switched off")
+        noise = verification.layers if verification else None
+        rows = node_rows(graph, item.target, item.runtime, hint, decisions, lowered, noise)
+        warnings = compile_warnings(self.emitter, form, item, steps, verification)
+        warnings += obstacles(rows, item.runtime)
         notes = verification.notes if verification else ()
         self.warnings += [text for text in (*warnings, *notes) if text not in self.warnings]
         report = build_report(
@@ -299,6 +303,7 @@ class _Compile:
             target=item.target,
             runtime=item.runtime,
             source_ops=self.source_ops,
+            source_bytes=self.source_bytes,
             graph=graph,
             steps=steps,
             outlook=(seconds, self.sizes),
@@ -316,6 +321,7 @@ class _Compile:
             place / "launch",
             steps,
             verification,
+            precision_counts(graph, lowered),
         )
 
     def _data_files(self) -> list[Path]:
@@ -324,9 +330,7 @@ class _Compile:
         if validation is None or not self.verify:
             return []
         path = self.recipe.locate(validation.path)
-        return (
-            sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
-        )
+        return sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
 
     @property
     def missed(self) -> GoalMissed | None:
@@ -386,14 +390,3 @@ def external_files(graph: Graph) -> list[Path]:
     """Files beside the model that its tensors lie in, sorted."""
     tensors = (value.constant for nested in graph.walk() for value in nested.constants())
     return sorted({t.file for t in tensors if t is not None and t.file is not None})
-
-
-def _warnings(graph: Graph, verification: Verification | None, opset: int | None) -> list[str]:
-    found = list(verification.warnings) if verification else []
-    if opset is not None and graph.opset != opset:
-        why = "is not lowered" if graph.opset > opset else "could not be raised: see the refusals"
-        found.append(f"emit.opset asks for {opset}; the model has {graph.opset} and {why}")
-    if graph.model.functions:
-        names = ", ".join(sorted(name for _, name, _ in graph.model.functions))
-        found.append(f"bodies of model-local functions are carried, not optimized: {names}")
-    return found

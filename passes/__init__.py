@@ -7,8 +7,10 @@ from optc.passes.assign_precision import AssignPrecision
 from optc.passes.base import Pass, PassContext, PassOptions, PassResult, RewritePass
 from optc.passes.cast_bf16 import CastBf16
 from optc.passes.common_factors import CommonFactors
+from optc.passes.correct_bias import CorrectBias
 from optc.passes.describe import describe
 from optc.passes.equalize_channels import EqualizeChannels
+from optc.passes.fall_back import FallBack
 from optc.passes.fold_affine import FoldAffine
 from optc.passes.fold_batchnorm import FoldBatchnorm
 from optc.passes.fold_branches import FoldBranches
@@ -26,7 +28,9 @@ from optc.passes.infer_shapes import InferShapes
 from optc.passes.lower_affine import LowerAffine
 from optc.passes.lower_operators import LowerOperators
 from optc.passes.lower_pads import LowerPads
+from optc.passes.merge_casts import MergeCasts
 from optc.passes.merge_reshapes import MergeReshapes
+from optc.passes.merge_resizes import MergeResizes
 from optc.passes.merge_slices import MergeSlices
 from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.move_affine import MoveAffine
@@ -91,6 +95,8 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaiseSplit,
     RaisePools,
     MergeReshapes,
+    MergeCasts,
+    MergeResizes,
     FoldPads,
     RemoveBroadcasts,
     FuseTransposeMatmul,
@@ -105,6 +111,8 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FuseRequantize,
     EqualizeChannels,
     SmoothActivations,
+    CorrectBias,
+    FallBack,
 )
 
 __all__ = [
@@ -112,7 +120,9 @@ __all__ = [
     "AssignPrecision",
     "CastBf16",
     "CommonFactors",
+    "CorrectBias",
     "EqualizeChannels",
+    "FallBack",
     "FoldAffine",
     "FoldBatchnorm",
     "FoldBranches",
@@ -130,7 +140,9 @@ __all__ = [
     "LowerAffine",
     "LowerOperators",
     "LowerPads",
+    "MergeCasts",
     "MergeReshapes",
+    "MergeResizes",
     "MergeSlices",
     "MergeTransposes",
     "MoveAffine",

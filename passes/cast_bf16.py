@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from optc.errors import CapabilityError
+from optc.ir.ops import Trait, info
+from optc.numerics.traffic import precision
 from optc.passes.assign_precision import AssignPrecisionOptions, assign
 from optc.passes.base import Pass, PassResult
 from optc.passes.precision_casts import write_casts
@@ -111,6 +113,9 @@ class _Job:
             if (found := self.decisions.of(node)) is not None
             and found.precision == "bf16"
             and not is_constant(node)
+            # Made behind an operation that is bf16, quantization is found under its decision.
+            and not info(node).has(Trait.QUANTIZE)
+            and precision(graph, node) != "int8"
             and low_ports(graph, node)
             and needed_opset(graph, node, self.runtime) is not None
         ]
