@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from optc.errors import InternalError, ModelError
+from optc.ir import clone
 from optc.ir.text import print_graph
 from optc.ir.verify import Verified, Violation, verify
 from optc.passes import LowerOperators
@@ -117,6 +118,7 @@ def run_pipeline(
             records.append(StepRecord(step.name, skipped=step.skipped))
             gains.append(())
             continue
+        told = _with_reference(told, graph, steps[index:])
         record, saved = _run_step(graph, step.name, step.run, told, costs)
         told = replace(told, decisions=told.decisions.with_step(record))
         records.append(record)
@@ -134,6 +136,19 @@ def run_pipeline(
     totals = tuple(sum(cost[i] or 0.0 for cost in left) for i in range(len(costs)))
     unknown = sum(None in cost for cost in left)
     return PassRun(graph, tuple(records), tuple(gains) if costs else (), totals, unknown)
+
+
+def _with_reference(context: PassContext, graph: Graph, left: Sequence[PlannedStep]) -> PassContext:
+    """The context with a copy of the graph, where the next step lowers precision.
+
+    Only when a later step wants to know what was there before.
+    """
+    runs = [step.run for step in left if step.run is not None]
+    if context.reference is not None or not runs[0].quantizes:
+        return context
+    if not any(run.needs_reference for run in runs):
+        return context
+    return replace(context, reference=clone(graph))
 
 
 def _price(graph: Graph, costs: Sequence[Cost]) -> list[Seconds]:
@@ -236,8 +251,9 @@ def _rerun(
     source: Callable[[], Graph], steps: Sequence[PlannedStep], context: PassContext
 ) -> Graph:
     graph = source()
-    for step in steps:
+    for index, step in enumerate(steps):
         if step.run is not None:
+            context = _with_reference(context, graph, steps[index:])
             decided = step.run.apply(graph, context).decisions
             record = StepRecord(step.name, decisions=decided)
             context = replace(context, decisions=context.decisions.with_step(record))

@@ -25,7 +25,7 @@ import numpy as np
 from optc.errors import GoalMissed
 from optc.ir.ops import Trait, info
 from optc.numerics.compare import Comparison, compare_outputs
-from optc.numerics.quantization_noise import floor, kernel_bounds, roundings
+from optc.numerics.quantization_noise import floor, kernel_bounds, quantizers, roundings
 from optc.numerics.stats import ErrorStats
 from optc.numerics.traffic import precision
 from optc.numerics.values import float_tensors
@@ -56,7 +56,7 @@ _NOT_SIMULATED: Final = (
 
 def first_quantizing(steps: Sequence[PlannedStep], source: Graph, result: Form) -> int | None:
     """The index of the first step that quantizes; None when none does, or none had any effect."""
-    if roundings(source) == roundings(result.stated or result.graph):
+    if quantizers(source) == quantizers(result.stated or result.graph):
         return None
     found = (i for i, step in enumerate(steps) if step.run is not None and step.run.quantizes)
     return next(found, None)

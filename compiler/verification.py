@@ -107,8 +107,8 @@ def verify_artifact(
         comparison = check.compare(session)
         if not comparison.passed:
             raise check.failure(comparison, check.bisect(steps, context))
-        is_bf16 = result.stated is not None
-        check.warnings += inconclusive(comparison, check.samples.origin, bf16=is_bf16)
+        told = inconclusive(comparison, check.samples.origin, bf16=result.stated is not None)
+        check.warnings += told
         check.compare_emulated(artifact, session)
     else:
         comparison, quantized = check.judge(artifact, steps, cut, context)
@@ -206,6 +206,8 @@ class _Check:
         session: Runner,
         reference: Runner | None = None,
         bounds: Mapping[str, Tolerance] | None = None,
+        *,
+        tell: bool = True,
     ) -> Comparison:
         """Compare a result on all inputs; within the derived bound, or within measured noise.
 
@@ -213,11 +215,13 @@ class _Check:
             session: the result.
             reference: what is expected; None: the source model.
             bounds: None: those of the result that is emitted.
+            tell: whether this is progress of its own.
         """
         found = []
         reference, bounds = reference or self.expected, bounds or self.tolerances
         for number, feeds in enumerate(self.feeds):
-            self._tell("verify", number, len(self.feeds))
+            if tell:
+                self._tell("verify", number, len(self.feeds))
             expected, actual = reference.run(feeds), session.run(feeds)
             comparison = compare_outputs(expected, actual, bounds)
             if not comparison.passed and self.recipe.verify.rtol is None:
@@ -291,11 +295,12 @@ class _Check:
                 return "the shapes that the recipe fixes under `inputs:`, before any pass"
             return "the emitter, before any pass"
         low, high = 0, len(steps)  # the first `low` steps are good, the first `high` are not
+        halvings = high.bit_length()
         if not self._good(steps, 0, context):
             high = 0
         while high - low > 1:
             middle = (low + high) // 2
-            self._tell("bisect", len(steps) - (high - low), len(steps))
+            self._tell("bisect", halvings - (high - low).bit_length(), halvings)
             if self._good(steps, middle, context):
                 low = middle
             else:
@@ -323,7 +328,7 @@ class _Check:
             try:
                 form = self.emitter.form(graph)
                 model, *_ = self.emitter.save(form, folder)
-                return self.compare(self.open_result(model, form)).passed
+                return self.compare(self.open_result(model, form), tell=False).passed
             except (CapabilityError, ModelError):
                 return False
 

@@ -264,4 +264,7 @@ def test_roundings_are_counted_on_the_worst_path(recipe: dict[str, Any]) -> None
 
 
 def test_passes_say_whether_they_quantize() -> None:
-    assert [step.name for step in ALL_PASSES if step.quantizes] == ["quantize-int8"]
+    assert [step.name for step in ALL_PASSES if step.quantizes] == [
+        "quantize-int8",
+        "fuse-requantize",
+    ]

@@ -18,6 +18,7 @@ large as the signal: less is another result, whatever n is.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from optc.ir.ops import Trait, info
@@ -50,6 +51,24 @@ def roundings(graph: Graph) -> dict[str, int]:
         found[node] = worst + _own(graph, node, operands)
     ends = {output.name: graph.operand(output, 0) for output in graph.outputs}
     return {name: found.get(value.node, 0) for name, value in ends.items() if value is not None}
+
+
+def quantizers(graph: Graph) -> Counter[tuple[str, ...]]:
+    """What rounds to integers in a graph and in those nested in it, with its steps.
+
+    Graphs in which it is equal differ by rounding in floating point only. Constants in integers
+    count once, however often they stand there.
+    """
+    found: Counter[tuple[str, ...]] = Counter()
+    for nested in graph.walk():
+        for node in nested.nodes():
+            if not info(node).has(Trait.QUANTIZE):
+                continue
+            operands = (value for value in nested.operands(node) if value is not None)
+            constants = [v.constant.digest for v in operands if v.constant is not None]
+            key = (node.qualified_op, *constants)
+            found[key] = 1 if node.is_op("DequantizeLinear") else found[key] + 1
+    return found
 
 
 def _own(graph: Graph, node: Node, operands: list[Value]) -> int:

@@ -12,6 +12,7 @@ from helpers import graph_from_text
 from helpers.observers import FixedObserver
 from optc.ir.text import print_graph
 from optc.passes import AssignPrecision, InferShapes, PassContext
+from optc.passes.base import AccuracyGoal
 from optc.passes.precision_search import Judge, rounded
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def model(opset: int = 21) -> Graph:
 
 def context(*goals: tuple[str, float]) -> PassContext:
     observer = FixedObserver(FEEDS, FEEDS)
-    return PassContext("sapphirerapids", "openvino", observer=observer, goals=goals)
+    own = tuple(AccuracyGoal(*goal) for goal in goals)
+    return PassContext("sapphirerapids", "openvino", observer=observer, goals=own)
 
 
 OPTIONS = AssignPrecision.Options.model_validate({"ranges": False, "infer": ["s"]})
