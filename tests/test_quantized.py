@@ -95,6 +95,7 @@ def test_a_quantized_result_is_verified_and_reported(
     data = np.load(tmp_path / "data.npz")["calib:x"]
     assert ranges["x"]["low"] == pytest.approx(data.min(), rel=0.02)
     assert ranges["x"]["high"] == pytest.approx(data.max(), rel=0.02)
+    assert artifact.shares == report["multiply_adds"] == {"int8": 1.0}
     assert artifact.precision["MatMul"] == {"int8": 2}
     assert figures["precision"]["MatMul"] == {"int8": 2}
     if "vnni" not in host_capabilities():

@@ -109,6 +109,8 @@ def show(result: CompileResult) -> None:
         if is_mixed(artifact.precision):
             for line in table(precision_table(artifact.precision), right=range(1, 6)):
                 say(f"  {line}")
+            shares = (f"{share:.1%} {name.upper()}" for name, share in artifact.shares.items())
+            say(f"  multiply-adds: {', '.join(shares)}")
         if artifact.verification is not None:
             for line in artifact.verification.lines():
                 note(f"  {line}")

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from optc.ir.cost import macs
 from optc.ir.nodes import Kind
+from optc.ir.ops import Trait, info
+from optc.numerics.planned import plan_node
+from optc.numerics.timing import sized
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from optc.ir import Graph, Node
+    from optc.targets import Precision
 
 COLUMNS: Final = ("int8", "bf16", "fp32", "other")
 """Precisions with a column of their own, and the rest: integer, boolean and string work too."""
@@ -48,6 +54,29 @@ def _row(by_precision: Mapping[str, int]) -> list[int]:
 
 def _cell(number: int) -> str:
     return str(number) if number else "-"
+
+
+def product_shares(
+    graph: Graph, sizes: Mapping[str, int], lowered: Collection[Node] = ()
+) -> dict[str, float]:
+    """The share of the multiply-accumulates by precision, four digits of it.
+
+    Args:
+        graph: a root graph.
+        sizes: what symbols in shapes stand for.
+        lowered: operations in fp32 that the runtime is to compute in bf16.
+    """
+    found: Counter[str] = Counter()
+    for nested in graph.walk():
+        for node in nested.ordered():
+            if not info(node).has(Trait.MAC):
+                continue
+            with sized(nested, node, sizes):
+                count = macs(nested, node)
+            hint: Precision = "bf16" if node in lowered else "fp32"
+            found[plan_node(nested, node, hint=hint).precision] += count or 0
+    total = found.total()
+    return {name: round(found[name] / total, 4) for name in sorted(found)} if total else {}
 
 
 def quantized_ranges(graph: Graph) -> list[dict[str, object]]:
