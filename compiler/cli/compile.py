@@ -108,9 +108,9 @@ def show(result: CompileResult) -> None:
         _show_steps(artifact.steps)
         if is_mixed(artifact.precision):
             for line in table(precision_table(artifact.precision), right=range(1, 6)):
-                say(f"  {line}")
+                note(f"  {line}")
             shares = (f"{share:.1%} {name.upper()}" for name, share in artifact.shares.items())
-            say(f"  multiply-adds: {', '.join(shares)}")
+            note(f"  multiply-adds: {', '.join(shares)}")
         if artifact.verification is not None:
             for line in artifact.verification.lines():
                 note(f"  {line}")
