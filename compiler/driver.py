@@ -51,6 +51,11 @@ __all__ = [
 GRAPH_TEXT = "graph.txt"
 REPORT = "report.json"
 _EXECUTABLE = 0o755
+_SEEDED = (
+    "ranges come from seeded inputs, not from data: real values outside of them are clipped, and "
+    "steps may be coarser than need be; what accuracy that costs is not known: "
+    "give data.calibration"
+)
 
 
 def run_passes(
@@ -281,6 +286,8 @@ class _Compile:
         rows = node_rows(graph, item.target, item.runtime, hint, decisions)
         warnings = _warnings(graph, verification, self.recipe.emit.opset)
         warnings += [*self.emitter.warnings(graph), *obstacles(rows, item.runtime)]
+        if self.recipe.data.calibration is None and _quantizes(item):
+            warnings.append(_SEEDED)
         if verification is None and self.recipe.accuracy:
             warnings.append("accuracy goals were not measured: verification is switched off")
         notes = verification.notes if verification else ()
@@ -365,6 +372,10 @@ class _Compile:
             seconds=self.seconds,
             missed=self.missed,
         )
+
+
+def _quantizes(plan: TargetPlan) -> bool:
+    return any(step.run is not None and step.run.quantizes for step in plan.steps)
 
 
 def external_files(graph: Graph) -> list[Path]:

@@ -211,6 +211,7 @@ class _Check:
             limit=limit,
             hints=input_hints(self.recipe, self.limits),
             read_value=read_tensor,
+            source=validation.source,
         )
         for batch in dataset.batches(_BATCH):
             self._tell("accuracy", batch.start, dataset.samples)
