@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from optc.emit.folder import MANIFEST, file_digest, replacing, write_json, write_manifest
 from optc.emit.report import build_report, node_rows, obstacles, op_counts, precision_counts
+from optc.emit.statistics import constant_bytes
 from optc.emitter import Emitter
 from optc.groups import context_of, prediction_sizes, read_source, run_groups
 from optc.ir import clone
@@ -24,11 +25,14 @@ from optc.recipe import resolve_pipeline
 from optc.results import Artifact, CompileResult, Outlook, Plan, fates
 from optc.rewrite.decisions import Decisions
 from optc.rewrite.near_misses import near_misses
+from optc.saturating import saturates_without_vnni
 from optc.targets import load_runtime, load_target
+from optc.warnings import compile_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from optc.emitter import Form
     from optc.errors import GoalMissed
     from optc.ir import Graph
     from optc.pipeline import PassRun, Progress
@@ -51,11 +55,6 @@ __all__ = [
 GRAPH_TEXT = "graph.txt"
 REPORT = "report.json"
 _EXECUTABLE = 0o755
-_SEEDED = (
-    "ranges come from seeded inputs, not from data: real values outside of them are clipped, and "
-    "steps may be coarser than need be; what accuracy that costs is not known: "
-    "give data.calibration"
-)
 
 
 def run_passes(
@@ -123,9 +122,10 @@ def plan(
         return graph
 
     for group, run in run_groups(prepared, source, sizes, None, progress):
-        emitter.check_graph(run.graph)
+        form = emitter.form(run.graph, _decided(group[0], run))
         misses, became = near_misses(run.steps, run.graph), fates(labels, run.graph)
         for index, item in enumerate(group):
+            emitter.check_form(form, item.target, item.runtime)
             steps[item.target.id] = run.steps_for(index)
             outlooks[item.target.id] = Outlook(
                 misses, run.seconds[index], became, sizes, run.unknown
@@ -194,6 +194,7 @@ class _Compile:
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
         self.source_ops: dict[str, int] = {}
+        self.source_bytes = 0
         self.files: list[Path] = []
         self.sizes: dict[str, int] = {}
 
@@ -211,46 +212,53 @@ class _Compile:
         graph = read_source(self.recipe)
         if not self.source_ops:
             self.source_ops = op_counts(graph)
+            self.source_bytes = constant_bytes(graph)
             self.sizes.update(prediction_sizes(self.recipe, graph))
             self.files = [self.recipe.model_path, *external_files(graph)]
         return graph
 
     def emit(self, group: Sequence[TargetPlan], run: PassRun, folder: Path) -> None:
         """Write everything of a group of targets that share their graph; verify it once."""
-        self.emitter.check_graph(run.graph)
-        text = print_graph(run.graph)
+        form = self.emitter.form(run.graph, _decided(group[0], run))
+        for item in group:
+            self.emitter.check_form(form, item.target, item.runtime)
+        text = print_graph(form.graph)
         for item in group:
             place = folder / item.target.id
             (place / "launch").mkdir(parents=True)
             with self.clock("emit"):
-                files = self._write_model(run.graph, item, place)
+                files = self._write_model(form, item, place)
             (place / GRAPH_TEXT).write_text(text, encoding="utf-8")
-            self._write_launch(item, run.graph, place, files)
-        verification = self._verify(group[0], run.graph, folder) if self.verify else None
+            self._write_launch(item, form, place, files)
+        verification = self._verify(group[0], form, folder) if self.verify else None
         for index, item in enumerate(group):
             steps = run.steps_for(index)
             place, seconds = folder / item.target.id, run.seconds[index]
-            self._write_report(item, run.graph, steps, seconds, verification, place)
+            self._write_report(item, form, steps, seconds, verification, place)
 
-    def _write_model(self, graph: Graph, item: TargetPlan, place: Path) -> list[Path]:
+    def _write_model(self, form: Form, item: TargetPlan, place: Path) -> list[Path]:
         versions = self.emitter.versions()
         metadata = {f"optc.version.{name}": text for name, text in versions.items()}
         metadata["optc.recipe"] = self.recipe.digest
-        metadata["optc.target"] = item.target.id
+        metadata["optc.target"] = item.context.target  # one file where one serves several targets
         metadata["optc.runtime"] = item.runtime.id
-        return self.emitter.save(graph, place, metadata)
+        return self.emitter.save(form, place, metadata)
 
     def _write_launch(
-        self, item: TargetPlan, graph: Graph, place: Path, model: Sequence[Path]
+        self, item: TargetPlan, form: Form, place: Path, model: Sequence[Path]
     ) -> None:
+        lowered = form.lowered_on(item.target, item.runtime)
         emitted = Emitted(
             name=self.recipe.name,
             model_file=self.emitter.model_file,
             model_bytes=sum(file.stat().st_size for file in model),
-            precisions=used_precisions(precision_counts(graph)),
-            ops=frozenset(op_counts(graph)),
+            precisions=used_precisions(precision_counts(form.graph, lowered)),
+            ops=frozenset(op_counts(form.graph)),
+            saturates=saturates_without_vnni(form.graph, item.runtime.id),
         )
         settings = self.recipe.launch.settings
+        if lowered:
+            settings = replace(settings, precision="bf16", planned=True)
         files = render_launch(item.target, item.runtime, emitted, settings)
         for name, content in files.items():
             path = place / "launch" / name
@@ -259,14 +267,14 @@ class _Compile:
             if name.endswith(".sh"):
                 path.chmod(_EXECUTABLE)
 
-    def _verify(self, item: TargetPlan, graph: Graph, folder: Path) -> Verification:
+    def _verify(self, item: TargetPlan, form: Form, folder: Path) -> Verification:
         from optc.verification import verify_artifact  # with all that reads data and compares
 
         with self.clock("verify"):
             return verify_artifact(
                 self.emitter,
                 self.source,
-                graph,
+                form,
                 folder / item.target.id / self.emitter.model_file,
                 item.steps,
                 context_of(self.recipe, item, self.progress),
@@ -276,20 +284,18 @@ class _Compile:
     def _write_report(
         self,
         item: TargetPlan,
-        graph: Graph,
+        form: Form,
         steps: tuple[StepRecord, ...],
         seconds: float,
         verification: Verification | None,
         place: Path,
     ) -> None:
         hint, decisions = self.recipe.launch.precision, Decisions(steps)
-        rows = node_rows(graph, item.target, item.runtime, hint, decisions)
-        warnings = _warnings(graph, verification, self.recipe.emit.opset)
-        warnings += [*self.emitter.warnings(graph), *obstacles(rows, item.runtime)]
-        if self.recipe.data.calibration is None and _quantizes(item):
-            warnings.append(_SEEDED)
-        if verification is None and self.recipe.accuracy:
-            warnings.append("accuracy goals were not measured: verification is switched off")
+        graph, lowered = form.graph, form.lowered_on(item.target, item.runtime)
+        noise = verification.layers if verification else None
+        rows = node_rows(graph, item.target, item.runtime, hint, decisions, lowered, noise)
+        warnings = compile_warnings(self.emitter, form, item, steps, verification)
+        warnings += obstacles(rows, item.runtime)
         notes = verification.notes if verification else ()
         self.warnings += [text for text in (*warnings, *notes) if text not in self.warnings]
         report = build_report(
@@ -297,12 +303,14 @@ class _Compile:
             target=item.target,
             runtime=item.runtime,
             source_ops=self.source_ops,
+            source_bytes=self.source_bytes,
             graph=graph,
             steps=steps,
             outlook=(seconds, self.sizes),
             verification=verification.contract() if verification else {"verified": False},
             warnings=warnings,
             nodes=rows,
+            lowered=lowered,
         )
         write_json(place / REPORT, report)
         self.artifacts[item.target.id] = Artifact(
@@ -313,6 +321,7 @@ class _Compile:
             place / "launch",
             steps,
             verification,
+            precision_counts(graph, lowered),
         )
 
     def _data_files(self) -> list[Path]:
@@ -321,9 +330,7 @@ class _Compile:
         if validation is None or not self.verify:
             return []
         path = self.recipe.locate(validation.path)
-        return (
-            sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
-        )
+        return sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
 
     @property
     def missed(self) -> GoalMissed | None:
@@ -374,22 +381,12 @@ class _Compile:
         )
 
 
-def _quantizes(plan: TargetPlan) -> bool:
-    return any(step.run is not None and step.run.quantizes for step in plan.steps)
+def _decided(item: TargetPlan, run: PassRun) -> PassContext:
+    """What the passes of a target knew, with all that they decided."""
+    return replace(item.context, decisions=Decisions(run.steps))
 
 
 def external_files(graph: Graph) -> list[Path]:
     """Files beside the model that its tensors lie in, sorted."""
     tensors = (value.constant for nested in graph.walk() for value in nested.constants())
     return sorted({t.file for t in tensors if t is not None and t.file is not None})
-
-
-def _warnings(graph: Graph, verification: Verification | None, opset: int | None) -> list[str]:
-    found = list(verification.warnings) if verification else []
-    if opset is not None and graph.opset != opset:
-        why = "is not lowered" if graph.opset > opset else "could not be raised: see the refusals"
-        found.append(f"emit.opset asks for {opset}; the model has {graph.opset} and {why}")
-    if graph.model.functions:
-        names = ", ".join(sorted(name for _, name, _ in graph.model.functions))
-        found.append(f"bodies of model-local functions are carried, not optimized: {names}")
-    return found

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from optc.frontend.onnx import load_model
 from optc.ir.bind import bind_inputs
-from optc.numerics.metrics import find_metric
 from optc.numerics.timing import assumed_sizes, timer
 from optc.passes.base import AccuracyGoal
 from optc.pipeline import run_pipeline
@@ -42,12 +41,18 @@ def context_of(recipe: Recipe, plan: TargetPlan, progress: Progress | None = Non
         return plan.context
     from optc.observer import CalibrationObserver  # with all that runs models
 
-    goals = tuple(
-        AccuracyGoal(goal.metric, goal.limit)
-        for goal in recipe.accuracy
-        if not find_metric(goal.metric).needs_labels
-    )
+    goals = tuple(AccuracyGoal(goal.metric, goal.limit) for goal in recipe.accuracy)
     return replace(plan.context, observer=CalibrationObserver(recipe, progress), goals=goals)
+
+
+def target_groups(prepared: Prepared) -> Iterator[list[TargetPlan]]:
+    """The targets of a recipe, those together whose passes give them one graph."""
+    left = list(prepared.plans)
+    while left:
+        first = left[0]
+        group = [first, *(other for other in left[1:] if first.shares_with(other))]
+        left = [item for item in left if item not in group]
+        yield group
 
 
 def run_groups(
@@ -66,11 +71,8 @@ def run_groups(
         dump_dir: where to write the canonical text after each pass.
         progress: told before each pass.
     """
-    left = list(prepared.plans)
-    while left:
-        first = left[0]
-        group = [first, *(other for other in left[1:] if first.shares_with(other))]
-        left = [item for item in left if item not in group]
+    for group in target_groups(prepared):
+        first = group[0]
         folder = dump_dir / first.target.id if dump_dir and len(prepared.plans) > 1 else dump_dir
         yield (
             group,

@@ -25,8 +25,8 @@ from optc.passes.base import PassContext
 from optc.pipeline import run_pipeline
 from optc.prepare import lowering_steps
 from optc.rewrite.trace import recorded_by
+from optc.samples import input_hints
 from optc.targets import load_runtime
-from optc.verification import input_hints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -13,7 +13,7 @@ from optc.ir.text import print_graph
 from optc.ir.verify import Verified, Violation, verify
 from optc.passes import LowerOperators
 from optc.rewrite.journal import Journal
-from optc.rewrite.trace import Refusal, StepRecord
+from optc.rewrite.trace import Gain, Refusal, StepRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from optc.ir import Graph
     from optc.passes.base import Pass, PassContext
     from optc.rewrite.journal import Cost
-    from optc.rewrite.trace import Gain
+
+    Seconds = tuple[float | None, ...]
 
 
 class Progress(Protocol):
@@ -150,7 +151,7 @@ def _with_reference(context: PassContext, graph: Graph, left: Sequence[PlannedSt
     return replace(context, reference=clone(graph))
 
 
-def _price(graph: Graph, costs: Sequence[Cost]) -> list[tuple[float | None, ...]]:
+def _price(graph: Graph, costs: Sequence[Cost]) -> list[Seconds]:
     """Per operation of a graph what each function says of it."""
     nodes = ((inner, node) for inner in graph.walk() for node in inner.ordered())
     return [tuple(cost(inner, node) for cost in costs) for inner, node in nodes]
@@ -187,6 +188,7 @@ def _run_step(
 ) -> tuple[StepRecord, tuple[Mapping[str, Gain], ...]]:
     """Run a pass; what it did, and per cost function what that saves."""
     before = count_nodes(graph)
+    prices = _price(graph, costs) if step.retypes else []
     journal = Journal(costs)
     with journal.watching(graph) if costs else nullcontext():
         start = time.perf_counter()
@@ -201,8 +203,25 @@ def _run_step(
         count_nodes(graph),
         seconds,
         decisions=result.decisions,
+        warnings=result.warnings,
+        figures=result.figures,
     )
+    if costs and step.retypes:
+        return record, _difference(name, prices, _price(graph, costs) if result.changed else prices)
     return record, tuple(journal.gains(graph)) if costs else ()
+
+
+def _difference(
+    name: str, before: Sequence[Seconds], after: Sequence[Seconds]
+) -> tuple[Mapping[str, Gain], ...]:
+    """Per cost function what a pass saves that changes operations where they stand."""
+    if before is after or not before:
+        return ({},) * len(before[0]) if before else ()
+    totals = (
+        [sum(cost[index] or 0.0 for cost in prices) for prices in (before, after)]
+        for index in range(len(before[0]))
+    )
+    return tuple({name: Gain(old - new, counted=1)} for old, new in totals)
 
 
 def count_nodes(graph: Graph) -> int:

@@ -10,6 +10,11 @@ A CPU without VNNI saturates sums of int8 products where the target does not (`o
 There, graphs with int8 products are judged as they are written, in onnxruntime without its own
 rewriting, which computes QuantizeLinear and DequantizeLinear one by one around fp32 products; the
 emitted file is loaded all the same, and a warning says what was not seen.
+
+Where the graph computes in bf16, its fp32 twin (`optc.numerics.twin`) is judged on every machine,
+with the source model and by the accuracy goals, so that the verdict is the same everywhere. The
+emitted file is held against the twin within the same bounds, in bf16 where OpenVINO computes in it
+on this CPU; a note says in what it was.
 """
 
 from __future__ import annotations
@@ -18,45 +23,53 @@ import tempfile
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from optc.emit.onnx import save_model
 from optc.errors import CapabilityError, GoalMissed, ModelError
-from optc.frontend.onnx import read_tensor
 from optc.numerics.batches import Batch
 from optc.numerics.compare import Comparison, compare_outputs
-from optc.numerics.data import open_dataset
 from optc.numerics.evaluate import open_session
 from optc.numerics.facts import index_limits, required_inputs
-from optc.numerics.inputs import InputHints, synthetic_inputs, workable_sizes
 from optc.numerics.metrics import find_metric
 from optc.numerics.noise import measure_noise
 from optc.numerics.roundings import derive_tolerances
-from optc.numerics.traffic import precision
+from optc.numerics.twin import computing
 from optc.pipeline import closing_steps, graph_after
+from optc.quantized import Judge, first_quantizing
+from optc.samples import Samples
+from optc.saturating import find_saturating
 from optc.targets import host_capabilities
-from optc.verdict import GoalResult, Verification
+from optc.twins import open_emulation, open_twin, plain
+from optc.verdict import GoalResult, Quantized, Score, Verification, inconclusive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from optc.emitter import Emitter
+    from optc.emitter import Emitter, Form
     from optc.ir import Graph
     from optc.numerics.evaluate import Optimization, Session
-    from optc.numerics.metrics import Accumulator, Metric
     from optc.numerics.noise import Runner
+    from optc.numerics.tolerance import Tolerance
     from optc.numerics.values import Feeds
     from optc.passes.base import PassContext
     from optc.pipeline import PlannedStep, Progress
-    from optc.recipe import Goal, Recipe
 
-_BATCH = 16  # samples per run: few enough for large outputs, enough to keep the cores busy
+_AS_WRITTEN: Final = (
+    "this CPU has no VNNI, and sums of int8 products saturate on it: source and result were "
+    "compared as they are written, not as int8 kernels compute them; compile on a CPU with VNNI to "
+    "verify those"
+)
+_SIMULATED: Final = (
+    "this CPU has no VNNI, and sums of int8 products saturate on it: the result was judged as it "
+    "is written, and its kernels by a simulation that saturates as they do"
+)
 
 
 def verify_artifact(
     emitter: Emitter,
     source: Callable[[], Graph],
-    result: Graph,
+    result: Form,
     artifact: Path,
     steps: Sequence[PlannedStep],
     context: PassContext,
@@ -67,7 +80,7 @@ def verify_artifact(
     Args:
         emitter: wrote it, and opens it; its recipe says on which data, how exact, which goals.
         source: makes the graph of the source model anew.
-        result: the graph that was emitted.
+        result: the graph that was emitted, in its form.
         artifact: the emitted model.
         steps: the pipeline, to find the guilty pass.
         context: what the passes were told.
@@ -78,7 +91,8 @@ def verify_artifact(
         DataError: the data does not fit the model.
         GoalMissed: the result does not load, or its outputs differ from the source's.
     """
-    check = _Check(emitter, source, result, progress)
+    cut = first_quantizing(steps, source(), result)
+    check = _Check(emitter, source, result, progress, quantizes=cut is not None)
     try:
         session = check.open_result(artifact, result)
     except ModelError as error:
@@ -88,32 +102,30 @@ def verify_artifact(
             f"the result does not load, and the source model does: {error.message}",
             hint=f"this begins with {guilty}; leave that out, and report it",
         ) from error
-    comparison = check.compare(session)
-    if not comparison.passed:
-        raise check.failure(comparison, check.bisect(steps, context))
-    check.warn_if_inconclusive(comparison)
+    quantized = None
+    if cut is None:
+        comparison = check.compare(session)
+        if not comparison.passed:
+            raise check.failure(comparison, check.bisect(steps, context))
+        told = inconclusive(comparison, check.samples.origin, bf16=result.stated is not None)
+        check.warnings += told
+        check.compare_emulated(artifact, session)
+    else:
+        comparison, quantized = check.judge(artifact, steps, cut, context)
     goals = check.measure(session)
     missed = next((result for result in goals if not result.met), None)
     return Verification(
-        data=check.origin,
-        samples=check.samples,
+        data=check.samples.origin,
+        samples=check.samples.count,
         comparison=comparison,
         scored=check.scored,
         goals=goals,
-        missed=None if missed is None else _missed(missed),
+        missed=None if missed is None else missed.error,
         keep=all(r.met or r.goal.on_miss == "keep" for r in goals),
         warnings=tuple(check.warnings),
         notes=tuple(check.notes),
+        quantized=quantized,
     )
-
-
-def _missed(result: GoalResult) -> GoalMissed:
-    hint = (
-        "the result was kept, as the recipe says"
-        if result.goal.on_miss == "keep"
-        else "nothing was written; `on_miss: keep` beside the goal writes the result nevertheless"
-    )
-    return GoalMissed("accuracy-goal-missed", f"accuracy goal missed: {result.figures}", hint=hint)
 
 
 class _Check:
@@ -123,137 +135,155 @@ class _Check:
         self,
         emitter: Emitter,
         source: Callable[[], Graph],
-        result: Graph,
+        result: Form,
         progress: Progress | None,
+        *,
+        quantizes: bool = False,
     ) -> None:
         self.emitter = emitter
         self.recipe = recipe = emitter.recipe
         self.source = source
+        self.result = result
         self.progress = progress
         self.warnings: list[str] = []
         self.scored = 0
-        graph = source()
-        self.types = required_inputs(graph)
-        self.limits = index_limits(graph)
-        own = {"rtol": recipe.verify.rtol, "atol": recipe.verify.atol}
-        self.tolerances = {
-            name: bound.with_bounds(**own)
-            for name, bound in derive_tolerances(graph, result, stored=emitter.stored).items()
-        }
-        self.as_written = _saturates_here(result)
+        graph, written = source(), result.stated or result.graph
+        self.is_narrow = next(computing(graph), None) is not None
+        self.tolerances = self._bounds(written)
+        # Kernels of the source model run in onnxruntime, whatever the recipe asks for.
+        here = host_capabilities()
+        self.saturating = find_saturating(result.graph, emitter.engine, here)
+        self.as_written = bool(self.saturating or find_saturating(graph, "onnxruntime", here))
+        self.optimize: Optimization = "none" if self.as_written else "all"
         self.notes: list[str] = []
         if self.as_written:
-            self.notes.append(
-                "this CPU has no VNNI, and int8 products saturate on it: source and result were "
-                "compared as they are written, not as int8 kernels compute them; compile on a CPU "
-                "with VNNI to verify those"
-            )
-        self.expected = self._open_source()
-        self.feeds = self._choose_feeds()
+            self.notes.append(_SIMULATED if quantizes else _AS_WRITTEN)
+        self.expected = self._open_source(self.optimize)
+        types, limits = required_inputs(graph), index_limits(graph)
+        self.samples = Samples(
+            recipe, types, limits, self.expected, self._tell, calibrated=quantizes
+        )
+        self.feeds = self.samples.feeds
 
-    def _open_source(self) -> Session:
-        optimize: Optimization = "none" if self.as_written else "all"
+    def _bounds(self, result: Graph) -> dict[str, Tolerance]:
+        """What the recipe or floating-point rounding allows between the source and a graph."""
+        own = {"rtol": self.recipe.verify.rtol, "atol": self.recipe.verify.atol}
+        derived = derive_tolerances(self.source(), result, stored=self.emitter.stored)
+        return {name: bound.with_bounds(**own) for name, bound in derived.items()}
+
+    def _open_source(self, optimize: Optimization) -> Session:
+        """The source model; its twin where it computes in bf16 itself."""
         try:
+            if self.is_narrow:
+                return open_twin(self.source(), optimize=optimize)
             return open_session(self.recipe.model_path, threads=0, optimize=optimize)
         except ModelError as error:
             error.hint = "the source model cannot be verified here: pass --no-verify to skip that"
             error.location = str(self.recipe.model_path)
             raise
 
-    def open_result(self, artifact: Path, graph: Graph) -> Runner:
-        """The emitted model, ready to run; its graph as it is written where that must be.
+    def open_result(self, artifact: Path, form: Form) -> Runner:
+        """The emitted model, ready to run; its graph or its twin where those must be judged.
 
         Raises:
             ModelError: the runtime rejects it.
         """
+        if form.stated is not None:
+            return open_twin(form.stated, optimize=self.optimize)
         session = self.emitter.open(artifact)
         if not self.as_written:
             return session
         with _temporary() as folder:
-            save_model(graph, folder / "model.onnx")
+            save_model(plain(form.graph), folder / "model.onnx")
             return open_session(folder / "model.onnx", threads=0, optimize="none")
-
-    def _choose_feeds(self) -> list[Feeds]:
-        """The inputs that outputs are compared on; also sets `origin` and `samples`."""
-        wanted = self.recipe.verify.samples
-        validation = self.recipe.data.validation
-        if validation is None:
-            self.origin = f"seeded inputs (seed {self.recipe.verify.seed})"
-            feeds = self._seeded(wanted)
-            self.samples = len(feeds)
-            return feeds
-        split = f"split {validation.split} of " if validation.split else ""
-        self.origin = f"{split}{Path(validation.path).name}"
-        batches = list(self._batches(min(wanted, validation.samples or wanted)))
-        self.samples = sum(batch.count for batch in batches)
-        return [batch.feeds for batch in batches]
-
-    def _seeded(self, samples: int) -> list[Feeds]:
-        """Made-up inputs; where the recipe bounds dimensions, as many at the other bound."""
-        seed = self.recipe.verify.seed
-        feeds: list[Feeds] = []
-        ends = [input_hints(self.recipe, self.limits, largest=largest) for largest in (False, True)]
-        for hints in ends if ends[0] != ends[1] else ends[:1]:
-            sizes = workable_sizes(self.expected, self.types, hints=hints, seed=seed)
-            feeds += synthetic_inputs(
-                self.types, seed=seed, samples=samples, hints=hints, sizes=sizes
-            )
-        return feeds
-
-    def _batches(self, limit: int | None) -> Iterator[Batch]:
-        validation = self.recipe.data.validation
-        assert validation is not None
-        dataset = open_dataset(
-            self.recipe.locate(validation.path),
-            self.types,
-            split=validation.split or "",
-            labels=validation.labels or "",
-            limit=limit,
-            hints=input_hints(self.recipe, self.limits),
-            read_value=read_tensor,
-            source=validation.source,
-        )
-        for batch in dataset.batches(_BATCH):
-            self._tell("accuracy", batch.start, dataset.samples)
-            yield batch
 
     def _tell(self, activity: str, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(activity, done, total)
 
-    def compare(self, session: Runner) -> Comparison:
-        """Compare a result on all inputs; within the derived bound, or within measured noise."""
+    def compare(
+        self,
+        session: Runner,
+        reference: Runner | None = None,
+        bounds: Mapping[str, Tolerance] | None = None,
+        *,
+        tell: bool = True,
+    ) -> Comparison:
+        """Compare a result on all inputs; within the derived bound, or within measured noise.
+
+        Args:
+            session: the result.
+            reference: what is expected; None: the source model.
+            bounds: None: those of the result that is emitted.
+            tell: whether this is progress of its own.
+        """
         found = []
+        reference, bounds = reference or self.expected, bounds or self.tolerances
         for number, feeds in enumerate(self.feeds):
-            self._tell("verify", number, len(self.feeds))
-            expected, actual = self.expected.run(feeds), session.run(feeds)
-            comparison = compare_outputs(expected, actual, self.tolerances)
+            if tell:
+                self._tell("verify", number, len(self.feeds))
+            expected, actual = reference.run(feeds), session.run(feeds)
+            comparison = compare_outputs(expected, actual, bounds)
             if not comparison.passed and self.recipe.verify.rtol is None:
-                comparison = self._with_noise(feeds, expected, actual)
+                comparison = self._with_noise(feeds, expected, actual, bounds)
             found.append(comparison)
         return Comparison.merge(found)
 
-    def warn_if_inconclusive(self, comparison: Comparison) -> None:
-        """Say so when an output passed that would have passed with almost any content."""
-        weak = [output.name for output in comparison.outputs if not output.conclusive]
-        if weak:
-            self.warnings.append(
-                f"on {self.origin} output {', '.join(weak)} hardly varies or is not finite, so "
-                "that agreement says little: real inputs in data.validation are better"
-            )
+    def judge(
+        self, artifact: Path, steps: Sequence[PlannedStep], cut: int, context: PassContext
+    ) -> tuple[Comparison, Quantized]:
+        """Judge a result that the step of index `cut` quantizes, the first that does.
+
+        Raises:
+            GoalMissed: a pass before it is wrong, the runtime computes something else, or it is
+                noisier than quantization explains and no goal says what is enough.
+        """
+        before = plain(graph_after(self.source, steps, cut, context))
+        with _temporary() as folder:
+            save_model(before, folder / "model.onnx")
+            session = open_session(folder / "model.onnx", threads=0, optimize=self.optimize)
+            comparison = self.compare(session, bounds=self._bounds(before))
+        if not comparison.passed:
+            lossless = (*steps[:cut], *closing_steps(steps, cut))
+            raise self.failure(comparison, self.bisect(lossless, context))
+        judge = Judge(self.emitter, self.result, self.expected, self.samples, self.saturating)
+        comparison = judge.compare_kernels(artifact, self.tolerances)
+        quantized = judge.judge(before, context, as_written=self.as_written)
+        self.notes += judge.notes
+        return comparison, quantized
+
+    def compare_emulated(self, artifact: Path, judged: Runner) -> None:
+        """Hold an emitted model that computes in bf16 against its twin, which was judged.
+
+        Raises:
+            GoalMissed: it does not load, or differs.
+        """
+        if self.result.stated is None:
+            return
+        try:
+            emulated = open_emulation(self.emitter, artifact, self.result)
+        except ModelError as error:
+            text = f"the result does not load, but its fp32 twin does: {error.message}"
+            raise GoalMissed("result-does-not-load", text, hint="report it") from error
+        self.notes += emulated.notes
+        found = self.compare(emulated.runner, judged) if emulated.runner else None
+        if found is not None and not found.passed:
+            raise self.failure(found, "the emitter: the fp32 twin is right")
 
     @cached_property
     def _noise_runners(self) -> tuple[Session, list[Runner]]:
         """The source model without rewriting, and as each runtime rewrites it."""
-        plain = open_session(self.recipe.model_path, threads=0, optimize="none")
+        plain = self._open_source("none")
         native = self.emitter.open_source()
         return plain, [self.expected] if native is None else [self.expected, native]
 
-    def _with_noise(self, feeds: Feeds, expected: Feeds, actual: Feeds) -> Comparison:
+    def _with_noise(
+        self, feeds: Feeds, expected: Feeds, actual: Feeds, bounds: Mapping[str, Tolerance]
+    ) -> Comparison:
         plain, others = self._noise_runners
         noise = measure_noise(plain, others, feeds)
-        bounds = {n: bound.widened(noise[n]) for n, bound in self.tolerances.items()}
-        return compare_outputs(expected, actual, bounds)
+        wider = {n: bound.widened(noise[n]) for n, bound in bounds.items()}
+        return compare_outputs(expected, actual, wider)
 
     def bisect(self, steps: Sequence[PlannedStep], context: PassContext) -> str:
         """What makes the result not load or not compare: the first such pass, as a rule.
@@ -265,11 +295,12 @@ class _Check:
                 return "the shapes that the recipe fixes under `inputs:`, before any pass"
             return "the emitter, before any pass"
         low, high = 0, len(steps)  # the first `low` steps are good, the first `high` are not
+        halvings = high.bit_length()
         if not self._good(steps, 0, context):
             high = 0
         while high - low > 1:
             middle = (low + high) // 2
-            self._tell("bisect", len(steps) - (high - low), len(steps))
+            self._tell("bisect", halvings - (high - low).bit_length(), halvings)
             if self._good(steps, middle, context):
                 low = middle
             else:
@@ -295,8 +326,9 @@ class _Check:
         graph = graph_after(self.source, steps, count, context)
         with _temporary() as folder:
             try:
-                model, *_ = self.emitter.save(graph, folder)
-                return self.compare(self.open_result(model, graph)).passed
+                form = self.emitter.form(graph)
+                model, *_ = self.emitter.save(form, folder)
+                return self.compare(self.open_result(model, form), tell=False).passed
             except (CapabilityError, ModelError):
                 return False
 
@@ -306,8 +338,8 @@ class _Check:
         assert worst is not None
         return GoalMissed(
             "verification-failed",
-            f"the result differs from the source model on {self.origin}, output {worst.name}: "
-            f"{worst.reason}; the difference begins with {guilty}",
+            f"the result differs from the source model on {self.samples.origin}, output "
+            f"{worst.name}: {worst.reason}; the difference begins with {guilty}",
             hint="nothing was written; leave that out, and report it",
         )
 
@@ -316,7 +348,7 @@ class _Check:
         goals = self.recipe.accuracy
         if not goals:
             return ()
-        scores = [_Score(find_metric(goal.metric)) for goal in goals]
+        scores = [Score(find_metric(goal.metric)) for goal in goals]
         for batch in self._scored_batches():
             expected = batch.trim(self.expected.run(batch.feeds))
             actual = batch.trim(session.run(batch.feeds))
@@ -326,61 +358,16 @@ class _Check:
         return tuple(score.result(goal) for score, goal in zip(scores, goals, strict=True))
 
     def _scored_batches(self) -> Iterator[Batch]:
-        validation = self.recipe.data.validation
-        if validation is not None:
-            yield from self._batches(validation.samples)
+        batches = self.samples.validation()
+        if batches is not None:
+            yield from batches
             return
         self.warnings.append(
-            "accuracy goals were measured on seeded inputs: give data.validation for figures "
-            "that say something about real use"
+            f"accuracy goals were measured on {self.samples.origin}: give data.validation for "
+            "figures that say something about real use"
         )
         for number, feeds in enumerate(self.feeds):
             yield Batch(number, 1, feeds, None, 1)
-
-
-class _Score:
-    """A metric of the result and, where labels judge, of the source model as well."""
-
-    def __init__(self, metric: Metric) -> None:
-        self.metric = metric
-        self.own = metric.start()
-        self.base: Accumulator | None = metric.start() if metric.needs_labels else None
-
-    def update(self, expected: Feeds, actual: Feeds, batch: Batch) -> None:
-        self.own.update(expected, actual, batch.labels)
-        if self.base is not None:
-            self.base.update(expected, expected, batch.labels)
-
-    def result(self, goal: Goal) -> GoalResult:
-        base = None if self.base is None else self.base.compute()
-        return GoalResult(goal, self.metric.unit, self.own.compute(), base)
-
-
-def input_hints(recipe: Recipe, limits: Mapping[str, int], *, largest: bool = False) -> InputHints:
-    """What a recipe says about inputs.
-
-    Args:
-        recipe: the recipe.
-        limits: for integer inputs, one more than the greatest valid index.
-        largest: take bounded dimensions at their upper bound, not the lower one.
-    """
-    inputs = recipe.inputs.items()
-    shapes = {n: spec.largest if largest else spec.smallest for n, spec in inputs}
-    return InputHints(
-        shapes={name: shape for name, shape in shapes.items() if shape},
-        ranges={name: spec.range for name, spec in inputs if spec.range},
-        limits=limits,
-    )
-
-
-def _saturates_here(graph: Graph) -> bool:
-    """Whether int8 products of the graph would be computed wrongly on this CPU."""
-    known = host_capabilities()
-    if not known or "vnni" in known:
-        return False
-    return any(
-        precision(nested, node) == "int8" for nested in graph.walk() for node in nested.nodes()
-    )
 
 
 @contextmanager

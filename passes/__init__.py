@@ -3,7 +3,9 @@
 Third parties add passes by the entry-point group ``optc.passes``; see `optc.recipe`.
 """
 
+from optc.passes.assign_precision import AssignPrecision
 from optc.passes.base import Pass, PassContext, PassOptions, PassResult, RewritePass
+from optc.passes.cast_bf16 import CastBf16
 from optc.passes.common_factors import CommonFactors
 from optc.passes.correct_bias import CorrectBias
 from optc.passes.describe import describe
@@ -26,11 +28,14 @@ from optc.passes.infer_shapes import InferShapes
 from optc.passes.lower_affine import LowerAffine
 from optc.passes.lower_operators import LowerOperators
 from optc.passes.lower_pads import LowerPads
+from optc.passes.merge_casts import MergeCasts
 from optc.passes.merge_reshapes import MergeReshapes
+from optc.passes.merge_resizes import MergeResizes
 from optc.passes.merge_slices import MergeSlices
 from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.move_affine import MoveAffine
 from optc.passes.move_transposes import MoveTransposes
+from optc.passes.narrow_dequantize import NarrowDequantize
 from optc.passes.orient_convolutions import OrientConvolutions
 from optc.passes.quantize_int8 import QuantizeInt8
 from optc.passes.raise_activations import RaiseActivations
@@ -90,6 +95,8 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaiseSplit,
     RaisePools,
     MergeReshapes,
+    MergeCasts,
+    MergeResizes,
     FoldPads,
     RemoveBroadcasts,
     FuseTransposeMatmul,
@@ -98,15 +105,20 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FoldBranches,
     UnrollLoops,
     QuantizeInt8,
+    AssignPrecision,
+    CastBf16,
+    NarrowDequantize,
+    FuseRequantize,
     EqualizeChannels,
     SmoothActivations,
     CorrectBias,
     FallBack,
-    FuseRequantize,
 )
 
 __all__ = [
     "ALL_PASSES",
+    "AssignPrecision",
+    "CastBf16",
     "CommonFactors",
     "CorrectBias",
     "EqualizeChannels",
@@ -128,11 +140,14 @@ __all__ = [
     "LowerAffine",
     "LowerOperators",
     "LowerPads",
+    "MergeCasts",
     "MergeReshapes",
+    "MergeResizes",
     "MergeSlices",
     "MergeTransposes",
     "MoveAffine",
     "MoveTransposes",
+    "NarrowDequantize",
     "OrientConvolutions",
     "Pass",
     "PassContext",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,8 +28,7 @@ class PassOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
-@dataclass(frozen=True)
-class AccuracyGoal:
+class AccuracyGoal(NamedTuple):
     """What a result has to reach.
 
     Attributes:
@@ -54,7 +53,7 @@ class PassContext:
         cpu: descriptor of the target; None: the one that is shipped under its name.
         reference: the graph as it was before a pass lowered its precision; None where none did.
             Only for passes with `needs_reference`.
-        goals: accuracy goals of the recipe that need no labels.
+        goals: accuracy goals of the recipe; only with an observer.
     """
 
     target: str = "cascadelake"
@@ -84,12 +83,17 @@ class PassResult:
         counts: how often each rule applied, by rule name; only rules that applied.
         refusals: matches that were not legal to rewrite, and the nearest miss of each rule.
         decisions: the precision that operations are to be computed in, and why.
+        warnings: what the user should look at, e.g. a selector that fits nothing; the name of the
+            pass is put before each.
+        figures: what the run as a whole comes to, by name; the same on every machine.
     """
 
     changed: bool
     counts: Mapping[str, int] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    warnings: tuple[str, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Pass:
@@ -107,7 +111,10 @@ class Pass:
             the graph otherwise.
         observes: whether it uses the observer of the context: the result then depends on the
             calibration data.
-        quantizes: whether it lowers precision: the graph is kept for `needs_reference`.
+        quantizes: whether results differ from those before it by more than floating-point
+            rounding: they are then judged by their signal-to-noise ratio.
+        retypes: whether it changes element types of operations where they stand: what it saves is
+            then seen on the whole graph only.
         needs_reference: whether it looks at the graph before precision was lowered.
     """
 
@@ -117,6 +124,7 @@ class Pass:
     asks_target: ClassVar[bool] = False
     observes: ClassVar[bool] = False
     quantizes: ClassVar[bool] = False
+    retypes: ClassVar[bool] = False
     needs_reference: ClassVar[bool] = False
 
     def __init__(self, options: PassOptions | None = None) -> None:

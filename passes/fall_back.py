@@ -66,7 +66,7 @@ class FallBack(Pass):
         """Bring back as few as the goals allow, the worst first."""
         options = self.options
         assert isinstance(options, FallBackOptions)
-        goals = context.goals
+        goals = tuple(g for g in context.goals if not find_metric(g.metric).needs_labels)
         if options.sqnr is not None:
             goals = (AccuracyGoal("sqnr", options.sqnr),)
         observer, reference = context.observer, context.reference

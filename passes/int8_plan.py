@@ -1,7 +1,7 @@
 """Which operations of a graph are computed on integers, and why the others are not.
 
 Sites are found by the kernel table (`optc.passes.int8_sites`); which of them pay is one minimum cut
-over the prices of operations and conversions (`optc.numerics.placement`).
+over the prices of operations and conversions (`optc.numerics.placement_int8`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from optc.ir import Kind
 from optc.ir.ops import Trait, info
-from optc.numerics.placement import Placement, Side
+from optc.numerics.placement_int8 import Placement, Side
 from optc.passes.int8_sites import PRODUCTS, Kernels, Site, find_site
 from optc.passes.selector import selected
 

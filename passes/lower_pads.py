@@ -39,9 +39,7 @@ class LowerPadsOptions(PassOptions):
         description="multiply-adds at places whose window reaches into the padding, for each "
         "element of the padded data, from which on the padding is written as a Pad",
     )
-    least_width: int = Field(
-        default=7, ge=2, description="width of the window from which on it is"
-    )
+    least_width: int = Field(default=7, ge=2, description="width of the window from which on it is")
 
 
 class LowerPads(Pass):

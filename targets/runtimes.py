@@ -160,6 +160,14 @@ class SwitchedOff(Versioned):
     confidence: Confidence = Field(description="how sure that is")
 
 
+class LostMarks(Descriptor):
+    """Operators that the runtime computes in bf16 though the model says to keep them in fp32."""
+
+    ops: Some[Text] = Field(description="the operators, by their ONNX names")
+    evidence: Text = Field(description="measurement or document")
+    confidence: Confidence = Field(description="how sure that is")
+
+
 class ExecutedName(Descriptor):
     """What the name of an executed kernel or operator says about its precision."""
 
@@ -230,6 +238,9 @@ class Runtime(Descriptor):
     forms: tuple[PreferredForms, ...] = Field(
         default=(), description="the forms that it computes fastest, by operator"
     )
+    lost_marks: tuple[LostMarks, ...] = Field(
+        default=(), description="operators that it lowers to bf16 whatever their marks say"
+    )
     defaults: tuple[PassDefaults, ...] = Field(
         default=(), description="options of passes where a recipe does not give them"
     )
@@ -256,6 +267,10 @@ class Runtime(Descriptor):
         """Whether the runtime has kernels that could use a capability of a CPU."""
         serves = TABLE[capability].serves
         return not serves or any(self.computes(precision) for precision in serves)
+
+    def loses_mark(self, op_type: str) -> bool:
+        """Whether an operator that is to stay fp32 is lowered to bf16 all the same."""
+        return any(op_type in entry.ops for entry in self.lost_marks)
 
     def options_for(
         self, name: str, capabilities: Collection[str]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from optc.emit.statistics import constant_bytes, quantized_ranges
 from optc.numerics.planned import plan_node
 from optc.rewrite.near_misses import near_misses
 from optc.rewrite.trace import Gain
 from optc.targets.loading import shipped_kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from optc.ir import Graph
+    from optc.ir import Graph, Node
     from optc.rewrite.decisions import Decisions
     from optc.rewrite.trace import StepRecord
     from optc.targets import Precision, Runtime, Target
@@ -25,13 +27,19 @@ def op_counts(graph: Graph) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def precision_counts(graph: Graph) -> dict[str, dict[str, int]]:
-    """Operations by operator and planned precision; the sums are the operation count."""
+def precision_counts(graph: Graph, lowered: Collection[Node] = ()) -> dict[str, dict[str, int]]:
+    """Operations by operator and planned precision; the sums are the operation count.
+
+    Args:
+        graph: the graph, with those nested in it.
+        lowered: operations in fp32 that the runtime is to compute in bf16.
+    """
     table: dict[str, Counter[str]] = {}
     for nested in graph.walk():
         for node in nested.ordered():
             counts = table.setdefault(node.qualified_op, Counter())
-            counts[plan_node(nested, node).precision] += 1
+            hint: Precision = "bf16" if node in lowered else "fp32"
+            counts[plan_node(nested, node, hint=hint).precision] += 1
     return {op: dict(sorted(table[op].items())) for op in sorted(table)}
 
 
@@ -41,6 +49,8 @@ def node_rows(
     runtime: Runtime,
     hint: Precision,
     decisions: Decisions | None = None,
+    lowered: Collection[Node] = (),
+    noise: Mapping[str, float] | None = None,
 ) -> list[dict[str, object]]:
     """One row per operation, in execution order: name, operator, precision and its reason, origin.
 
@@ -49,13 +59,16 @@ def node_rows(
 
     Multiply-accumulate operations also say how they are written, the kernel that the runtime has
     for that on the target with its ``isa``, and ``expected`` with an ``obstacle`` where it computes
-    in another precision. ``made_by`` and ``sources`` stand only on operations that a pass made.
+    in another precision. Those in `lowered` the runtime computes in bf16, whatever `hint` says of
+    the rest. ``sqnr_db`` is what `noise` says of the label, in whole decibels: more digits depend
+    on the machine. ``made_by`` and ``sources`` stand only on operations that a pass made.
     """
     table = shipped_kernels(runtime.id)
     rows: list[dict[str, object]] = []
     for nested in graph.walk():
         for node in nested.ordered():
-            plan = plan_node(nested, node, table, target.capabilities, hint=hint)
+            told: Precision = "bf16" if node in lowered else "fp32" if lowered else hint
+            plan = plan_node(nested, node, table, target.capabilities, hint=told)
             row: dict[str, object] = {
                 "name": node.label,
                 "op": node.qualified_op,
@@ -70,6 +83,8 @@ def node_rows(
                 row |= {"form": plan.form, "kernel": plan.kernel, "isa": plan.isa}
             if plan.obstacle:
                 row |= {"expected": plan.expected, "obstacle": plan.obstacle}
+            if noise is not None and math.isfinite(ratio := noise.get(node.label, math.inf)):
+                row["sqnr_db"] = round(ratio)
             if node.origin is not None and node.origin.made_by:
                 row["made_by"] = list(node.origin.passes())
                 row["sources"] = list(node.origin.sources())
@@ -96,12 +111,14 @@ def build_report(
     target: Target,
     runtime: Runtime,
     source_ops: Mapping[str, int],
+    source_bytes: int,
     graph: Graph,
     steps: Sequence[StepRecord],
     outlook: tuple[float, Mapping[str, int]],
     verification: Mapping[str, object],
     warnings: Iterable[str],
     nodes: Iterable[Mapping[str, object]],
+    lowered: Collection[Node] = (),
 ) -> dict[str, object]:
     """The content of report.json.
 
@@ -110,6 +127,7 @@ def build_report(
         target: CPU target.
         runtime: runtime that will execute the model.
         source_ops: `op_counts` of the model as it was read.
+        source_bytes: bytes of its constants.
         graph: the final graph.
         steps: what the passes did.
         outlook: predicted time of the final graph on one core, and the sizes assumed for it.
@@ -117,6 +135,7 @@ def build_report(
             depend on the machine and are printed, not stored.
         warnings: what the user should know.
         nodes: `node_rows` of the final graph.
+        lowered: operations in fp32 that the runtime is to compute in bf16.
     """
     result_ops = op_counts(graph)
     return {
@@ -131,7 +150,9 @@ def build_report(
             "source_by_type": dict(source_ops),
             "result_by_type": result_ops,
         },
-        "precision": precision_counts(graph),
+        "precision": precision_counts(graph, lowered),
+        "constant_bytes": {"source": source_bytes, "result": constant_bytes(graph)},
+        "ranges": quantized_ranges(graph),
         "passes": [step.to_dict() for step in steps],
         "predicted": {
             "microseconds": round(outlook[0] * 1e6, 3),

@@ -141,6 +141,7 @@ def _common(
         "name": emitted.name,
         "model_file": emitted.model_file,
         "precision": settings.precision,
+        "planned": settings.planned,
         "target": target.id,
         "target_title": target.title,
         "runtime": runtime.id,
@@ -154,7 +155,7 @@ def _common(
         "topology": settings.topology,
         "service": service,
         "place": f"{service.folder}/{target.id}",
-        "needs": needs_of(target, runtime, precisions),
+        "needs": needs_of(target, runtime, precisions, saturates=emitted.saturates),
         "tile_flags": tile_flags(target, runtime, precisions),
     }
 

@@ -31,6 +31,7 @@ class Emitted:
         model_bytes: size of the model and its external data.
         precisions: precisions that it states itself.
         ops: its operators, by qualified name.
+        saturates: whether sums of its int8 products may saturate where there is no VNNI.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Emitted:
     model_bytes: int = 0
     precisions: frozenset[Precision] = frozenset({"fp32"})
     ops: frozenset[str] = frozenset()
+    saturates: bool = True
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Settings:
         runtime_version: version of the runtime on the machine; None: every supported one.
         allocator: what launch.sh loads into the instances.
         precision: what the runtime computes the fp32 operations of the model in.
+        planned: whether the model marks what is to stay fp32 all the same.
         service: how the instances are run as services.
     """
 
@@ -65,6 +68,7 @@ class Settings:
     runtime_version: str | None = None
     allocator: Allocator = "system"
     precision: LaunchPrecision = "fp32"
+    planned: bool = False
     service: Service = field(default_factory=Service)
 
 

@@ -34,6 +34,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
+from optc.targets.kernels import PAIRINGS, Pairing
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -42,10 +44,7 @@ if TYPE_CHECKING:
     Integers: TypeAlias = npt.NDArray[np.integer[Any]]
     Floats: TypeAlias = npt.NDArray[np.float32]
 
-Pairing: TypeAlias = Literal["terms", "positions"]
-"""Which terms of a dot product are added in 16 bits."""
-
-PAIRINGS: Final[tuple[Pairing, ...]] = ("terms", "positions")
+ANY: Final[tuple[Pairing, ...]] = tuple(PAIRINGS)
 """Every pairing; what holds for all of them holds on every kernel."""
 
 LOWEST: Final = -(2**15)
@@ -147,7 +146,7 @@ def find_saturation(
     product: Product,
     *,
     activations: tuple[int, int] = _BYTE,
-    pairings: Iterable[Pairing] = PAIRINGS,
+    pairings: Iterable[Pairing] = ANY,
 ) -> Witness | None:
     """The worst sum of a pair that does not fit into 16 bits; None proves that there is none.
 
@@ -198,7 +197,7 @@ def safe_scales(
     product: Product,
     *,
     highest: int = 255,
-    pairings: Iterable[Pairing] = PAIRINGS,
+    pairings: Iterable[Pairing] = ANY,
 ) -> Floats:
     """The finest scales, none finer than `scales`, with which no pair of weights saturates.
 

@@ -197,8 +197,14 @@ class Emit(Section):
     )
     weights: Literal["f32", "f16", "bf16"] = Field(
         default="f32",
-        description="how float32 weights lie in OpenVINO IR; computed with as float32: f16 and "
-        "bf16 halve the file and round the weights",
+        description="how float32 matrices and kernels lie in the file; computed with as float32: "
+        "f16 and bf16 halve the file and round the weights",
+    )
+    bf16: Literal["implicit", "explicit"] = Field(
+        default="implicit",
+        description="how OpenVINO IR says what is computed in bf16. implicit: an fp32 graph with "
+        "marks on what stays fp32, one file for CPUs with and without bf16; explicit: in its "
+        "element types, exactly, for CPUs with bf16",
     )
     int8: Literal["qdq", "qoperator"] = Field(
         default="qdq",
@@ -214,7 +220,7 @@ class Emit(Section):
     @model_validator(mode="after")
     def _keys_of_the_format(self) -> Self:
         foreign = {
-            "onnx": ("weights", "keep_fp32"),
+            "onnx": ("bf16", "keep_fp32"),
             "openvino": ("external_data", "domains", "int8"),
         }
         others = foreign[self.format]
@@ -304,6 +310,21 @@ class Verify(Section):
         default=None,
         ge=0,
         description="absolute tolerance; from the precision of the result if left out",
+    )
+
+
+class GoldenGraphs(Section):
+    """The texts that `optc golden` compares the graphs with; they do not decide the result."""
+
+    folder: FilePath | None = Field(
+        default=None,
+        description="where they lie, one per target; `<name of the recipe file>.golden` beside it "
+        "when left out",
+    )
+    weights: bool = Field(
+        default=True,
+        description="false: the contents of weights are no part of them, so that a retrained model "
+        "with the same graph is the same",
     )
 
 

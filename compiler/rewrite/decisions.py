@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from optc.ir import Node, Origin
     from optc.rewrite.trace import Decision, StepRecord
+    from optc.targets.capabilities import Precision
 
 
 class Decisions:
@@ -46,6 +47,10 @@ class Decisions:
 
     def __bool__(self) -> bool:
         return bool(self._by_label)
+
+    def has(self, precision: Precision) -> bool:
+        """Whether any operation was decided to have a precision."""
+        return any(found.precision == precision for found in self._by_place.values())
 
     def of(self, node: Node) -> Decision | None:
         """The decision about an operation, or about the nearest one that it was made from."""

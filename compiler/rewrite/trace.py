@@ -247,6 +247,8 @@ class StepRecord:
         skipped: why the step did not run (its `when` does not hold); empty when it ran.
         gains: predicted gain of the rewrites of each rule; empty where it was not asked for.
         decisions: the precisions that it chose, with reasons.
+        warnings: what the user should look at; they reach the report's `warnings`, with its name.
+        figures: what it comes to as a whole, by name; the same on every machine.
     """
 
     name: str
@@ -259,6 +261,8 @@ class StepRecord:
     skipped: str = ""
     gains: Mapping[str, Gain] = field(default_factory=dict)
     decisions: tuple[Decision, ...] = ()
+    warnings: tuple[str, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def gain(self) -> Gain:
@@ -271,6 +275,7 @@ class StepRecord:
             return {"pass": self.name, "skipped": self.skipped}
         gains = {rule: self.gains[rule].to_dict() for rule in sorted(self.gains)}
         chosen = [decision.to_dict() for decision in self.decisions]
+        figures = dict(sorted(self.figures.items()))
         return {
             "pass": self.name,
             "changed": self.changed,
@@ -281,4 +286,6 @@ class StepRecord:
                 {"rule": r.rule, "node": r.node, "reason": r.reason, "near_miss": r.miss}
                 for r in self.refusals
             ],
-        } | ({"decisions": chosen} if chosen else {})
+            **({"figures": figures} if figures else {}),
+            **({"decisions": chosen} if chosen else {}),
+        }

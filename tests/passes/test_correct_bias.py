@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from helpers.quantized import TEXT, quantized, sqnr
+from helpers.lowered import TEXT, quantized, sqnr
 from optc.ir import clone
 from optc.ir.text import print_graph
 from optc.ir.verify import verify

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helpers.quantized import quantized, sqnr
+from helpers.lowered import quantized, sqnr
 from optc.ir.text import print_graph
 from optc.ir.verify import verify
 from optc.passes import FallBack
