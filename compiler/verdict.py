@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from optc.numerics.values import json_number
+from optc.numerics.comparison import json_number
 
 if TYPE_CHECKING:
     from optc.errors import GoalMissed
-    from optc.numerics.compare import Comparison
+    from optc.numerics.comparison import Comparison
     from optc.recipe import Goal
 
 

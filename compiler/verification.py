@@ -24,7 +24,8 @@ from optc.emit.onnx import save_model
 from optc.errors import CapabilityError, GoalMissed, ModelError
 from optc.frontend.onnx import read_tensor
 from optc.numerics.batches import Batch
-from optc.numerics.compare import Comparison, compare_outputs
+from optc.numerics.compare import compare_outputs
+from optc.numerics.comparison import Comparison
 from optc.numerics.data import open_dataset
 from optc.numerics.evaluate import open_session
 from optc.numerics.facts import index_limits, required_inputs
