@@ -117,15 +117,19 @@ class Cache:
     Attributes:
         folder: where it is; made when something is put.
         limit: bytes that it may take up.
+        trust_times: take files for unchanged whose size and times are, without reading them.
         hits: entries that were found by this object.
         misses: entries that were not.
         damaged: of these, entries that were there and not as they were written.
         problem: why the last entry could not be written; None while all is well.
     """
 
-    def __init__(self, folder: str | Path, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(
+        self, folder: str | Path, limit: int = DEFAULT_LIMIT, *, trust_times: bool = False
+    ) -> None:
         self.folder = Path(folder)
         self.limit = limit
+        self.trust_times = trust_times
         self.hits = self.misses = self.damaged = 0
         self.problem: str | None = None
         self._room: int | None = None  # bytes that may be put before the store is looked through
@@ -296,13 +300,16 @@ def _header(kind: str, key: str, sha: bytes, size: int) -> bytes:
     return b" ".join((_MAGIC, kind.encode(), key.encode(), sha.hex().encode(), b"%d" % size))
 
 
-def open_cache(folder: str | Path | None = None, limit: int | None = None) -> Cache | None:
+def open_cache(
+    folder: str | Path | None = None, limit: int | None = None, *, trust_times: bool = False
+) -> Cache | None:
     """The cache of the user.
 
     Args:
         folder: where it is; None: as the environment says, `OPTC_CACHE_DIR`, else ``optc`` in
             `XDG_CACHE_HOME`, else in ``~/.cache``. ``off``, here or there, means none.
         limit: bytes; None: `OPTC_CACHE_SIZE`, else 5 GiB.
+        trust_times: as for `Cache`.
 
     Raises:
         OutputError: the folder that was asked for is none.
@@ -319,7 +326,7 @@ def open_cache(folder: str | Path | None = None, limit: int | None = None) -> Ca
         )
     if limit is None:
         limit = parse_size(os.environ.get(LIMIT_VARIABLE) or str(DEFAULT_LIMIT))
-    return Cache(place, limit)
+    return Cache(place, limit, trust_times=trust_times)
 
 
 def _default_folder() -> str:

@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from optc.cache import Cache, open_cache
 from optc.emit.folder import MANIFEST, file_digest, replacing, write_json, write_manifest
 from optc.emit.report import build_report, node_rows, obstacles, op_counts, precision_counts
 from optc.emitter import Emitter
-from optc.groups import prediction_sizes, read_source, run_groups
+from optc.groups import external_files, prediction_sizes, read_source, run_groups
 from optc.ir import clone
 from optc.ir.text import print_graph
 from optc.launch import Emitted, render_launch
@@ -20,14 +21,18 @@ from optc.launch.needs import used_precisions
 from optc.passes.base import PassContext
 from optc.pipeline import run_pipeline
 from optc.prepare import Prepared, TargetPlan, lowering_steps, planned_step, prepare
+from optc.reads import files_read
 from optc.recipe import resolve_pipeline
 from optc.results import Artifact, CompileResult, Outlook, Plan, fates
 from optc.rewrite.near_misses import near_misses
 from optc.targets import load_runtime, load_target
+from optc.verified import find_verification, keep_verification, verification_key
+from optc.warm import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from optc.cache import Store
     from optc.errors import GoalMissed
     from optc.ir import Graph
     from optc.pipeline import PassRun, Progress
@@ -142,6 +147,7 @@ def compile(
     progress: Progress | None = None,
     overrides: Sequence[str] = (),
     dump_dir: Path | None = None,
+    cache: Cache | str | Path | None = None,
 ) -> CompileResult:
     """Compile a recipe.
 
@@ -153,6 +159,7 @@ def compile(
         progress: callback for long work.
         overrides: ``path=value`` settings on top of the recipe.
         dump_dir: where to write the canonical text after each pass.
+        cache: what earlier compiles left, or the folder of that; None: all is done anew.
 
     Returns:
         What was built. `missed` is set when a goal was missed and the recipe keeps the result.
@@ -162,25 +169,38 @@ def compile(
         GoalMissed: verification failed, or a goal was missed and the recipe does not keep the
             result; the old output stays as it was.
     """
+    store = cache if isinstance(cache, Cache | None) else open_cache(cache)
+    asked, since = None, time.time()
+    if store is not None and dump_dir is None and isinstance(recipe, str | Path):
+        asked = Request(Path(recipe), tuple(targets or ()), tuple(overrides), verify)
+        found = asked.find(store, output if output is None else Path(output))
+        if found is not None:
+            return found
     prepared = prepare(recipe, targets=targets, overrides=overrides)
     out = Path(output) if output is not None else prepared.recipe.output_path
-    job = _Compile(prepared, verify and prepared.recipe.verify.enabled, progress)
+    job = _Compile(prepared, verify and prepared.recipe.verify.enabled, progress, store)
     with job.clock("total"), replacing(out) as folder:
-        for group, run in run_groups(prepared, job.source, job.sizes, dump_dir, progress):
+        for group, run in run_groups(prepared, job.source, job.sizes, dump_dir, progress, store):
             job.emit(group, run, folder)
         manifest = job.manifest()
         write_manifest(folder, manifest)
         missed = job.missed
         if missed is not None and not job.keep:
             raise missed
-    return job.result(out)
+    result = job.result(out, targets)
+    if asked is not None and store is not None:
+        asked.keep(store, result, prepared.recipe.output_path, since)
+    return result
 
 
 class _Compile:
     """The state of one compile while its targets are built."""
 
-    def __init__(self, prepared: Prepared, verify: bool, progress: Progress | None) -> None:
+    def __init__(
+        self, prepared: Prepared, verify: bool, progress: Progress | None, store: Store | None
+    ) -> None:
         self.recipe = prepared.recipe
+        self.store = store
         self.emitter = Emitter(prepared.recipe)
         self.verify = verify
         self.progress = progress
@@ -188,7 +208,7 @@ class _Compile:
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
         self.source_ops: dict[str, int] = {}
-        self.files: list[Path] = []
+        self.external: list[Path] = []
         self.sizes: dict[str, int] = {}
 
     @contextmanager
@@ -206,7 +226,7 @@ class _Compile:
         if not self.source_ops:
             self.source_ops = op_counts(graph)
             self.sizes.update(prediction_sizes(self.recipe, graph))
-            self.files = [self.recipe.model_path, *external_files(graph)]
+            self.external = external_files(graph)
         return graph
 
     def emit(self, group: Sequence[TargetPlan], run: PassRun, folder: Path) -> None:
@@ -220,7 +240,7 @@ class _Compile:
                 files = self._write_model(run.graph, item, place)
             (place / GRAPH_TEXT).write_text(text, encoding="utf-8")
             self._write_launch(item, run.graph, place, files)
-        verification = self._verify(group[0], run.graph, folder) if self.verify else None
+        verification = self._verification(group[0], run, folder) if self.verify else None
         for index, item in enumerate(group):
             steps = run.steps_for(index)
             place, seconds = folder / item.target.id, run.seconds[index]
@@ -252,6 +272,17 @@ class _Compile:
             path.write_bytes(content)
             if name.endswith(".sh"):
                 path.chmod(_EXECUTABLE)
+
+    def _verification(self, item: TargetPlan, run: PassRun, folder: Path) -> Verification:
+        """The verification of a graph: an earlier one that nothing has changed since, or a new."""
+        if self.store is None:
+            return self._verify(item, run.graph, folder)
+        key = verification_key(self.recipe, run.key)
+        found = find_verification(self.store, key)
+        if found is None:
+            found = self._verify(item, run.graph, folder)
+            keep_verification(self.store, key, found)
+        return found
 
     def _verify(self, item: TargetPlan, graph: Graph, folder: Path) -> Verification:
         from optc.verification import verify_artifact  # with all that reads data and compares
@@ -306,16 +337,6 @@ class _Compile:
             verification,
         )
 
-    def _data_files(self) -> list[Path]:
-        """The validation data that was read, sorted."""
-        validation = self.recipe.data.validation
-        if validation is None or not self.verify:
-            return []
-        path = self.recipe.locate(validation.path)
-        return (
-            sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
-        )
-
     @property
     def missed(self) -> GoalMissed | None:
         """The first goal that was missed."""
@@ -339,7 +360,7 @@ class _Compile:
             "versions": dict(self.emitter.versions()),
         }
 
-    def result(self, out: Path) -> CompileResult:
+    def result(self, out: Path, targets: Sequence[str] | None) -> CompileResult:
         """The result, with paths in the output folder."""
         moved = {
             name: replace(
@@ -358,17 +379,11 @@ class _Compile:
             output=out,
             artifacts=moved,
             manifest=json.loads((out / MANIFEST).read_text(encoding="utf-8")),
-            inputs=(*self.recipe.files, *self.files, *self._data_files()),
+            inputs=files_read(self.recipe, targets, self.external),
             warnings=tuple(self.warnings),
             seconds=self.seconds,
             missed=self.missed,
         )
-
-
-def external_files(graph: Graph) -> list[Path]:
-    """Files beside the model that its tensors lie in, sorted."""
-    tensors = (value.constant for nested in graph.walk() for value in nested.constants())
-    return sorted({t.file for t in tensors if t is not None and t.file is not None})
 
 
 def _warnings(graph: Graph, verification: Verification | None, opset: int | None) -> list[str]:

@@ -24,7 +24,7 @@ from optc.ir.tensor import Tensor
 from optc.ir.types import DType
 from optc.pipeline import Resumed
 from optc.recipe.steps import canonical
-from optc.rewrite.trace import Gain, Refusal, StepRecord
+from optc.rewrite.trace import Gain, Refusal, Sources, StepRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -232,17 +232,20 @@ class Stages:
         return {} if row is None else row["gains"]
 
     def _record_data(self, record: StepRecord) -> dict[str, Any]:
-        number = self._origins.number
         return {
             "name": record.name,
             "changed": record.changed,
             "counts": dict(record.counts),
             "nodes": [record.nodes_before, record.nodes_after],
             "refusals": [
-                [r.rule, r.node, r.reason, r.miss, r.family, r.depth, number(r.origin)]
+                [r.rule, r.node, r.reason, r.miss, r.family, r.depth, self._number(r)]
                 for r in record.refusals
             ],
         }
+
+    def _number(self, refusal: Refusal) -> int | None:
+        assert not isinstance(refusal.origin, Sources)  # that is of a result, not of a run
+        return self._origins.number(refusal.origin)
 
     def _put(self, kind: str, key: str, data: Mapping[str, Any]) -> None:
         text = json.dumps(data, separators=(",", ":"))
