@@ -13,7 +13,13 @@ from optc.cache import Cache, open_cache
 from optc.emit.folder import MANIFEST, file_digest, replacing, write_json, write_manifest
 from optc.emit.report import build_report, node_rows, obstacles, op_counts, precision_counts
 from optc.emitter import Emitter
-from optc.groups import external_files, prediction_sizes, read_source, run_groups
+from optc.groups import (
+    context_of,
+    external_files,
+    prediction_sizes,
+    read_source,
+    run_groups,
+)
 from optc.ir import clone
 from optc.ir.text import print_graph
 from optc.launch import Emitted, render_launch
@@ -24,6 +30,7 @@ from optc.prepare import Prepared, TargetPlan, lowering_steps, planned_step, pre
 from optc.reads import files_read
 from optc.recipe import resolve_pipeline
 from optc.results import Artifact, CompileResult, Outlook, Plan, fates
+from optc.rewrite.decisions import Decisions
 from optc.rewrite.near_misses import near_misses
 from optc.targets import load_runtime, load_target
 from optc.verified import find_verification, keep_verification, verification_key
@@ -294,7 +301,7 @@ class _Compile:
                 graph,
                 folder / item.target.id / self.emitter.model_file,
                 item.steps,
-                item.context,
+                context_of(self.recipe, item, self.progress),
                 self.progress,
             )
 
@@ -307,8 +314,9 @@ class _Compile:
         verification: Verification | None,
         place: Path,
     ) -> None:
-        rows = node_rows(graph, item.target, item.runtime, self.recipe.launch.precision)
-        warnings = _warnings(graph, verification, self.recipe.emit.opset)
+        hint, decisions = self.recipe.launch.precision, Decisions(steps)
+        rows = node_rows(graph, item.target, item.runtime, hint, decisions)
+        warnings = list(verification.warnings) if verification else []
         warnings += [*self.emitter.warnings(graph), *obstacles(rows, item.runtime)]
         if verification is None and self.recipe.accuracy:
             warnings.append("accuracy goals were not measured: verification is switched off")
@@ -384,14 +392,3 @@ class _Compile:
             seconds=self.seconds,
             missed=self.missed,
         )
-
-
-def _warnings(graph: Graph, verification: Verification | None, opset: int | None) -> list[str]:
-    found = list(verification.warnings) if verification else []
-    if opset is not None and graph.opset != opset:
-        why = "is not lowered" if graph.opset > opset else "could not be raised: see the refusals"
-        found.append(f"emit.opset asks for {opset}; the model has {graph.opset} and {why}")
-    if graph.model.functions:
-        names = ", ".join(sorted(name for _, name, _ in graph.model.functions))
-        found.append(f"bodies of model-local functions are carried, not optimized: {names}")
-    return found

@@ -142,9 +142,18 @@ class Emitter:
             return None
 
     def warnings(self, graph: Graph) -> list[str]:
-        """What the recipe asks of the format and the graph does not have."""
+        """What the recipe asks for and the graph does not have, and what is left as it was."""
+        found, opset = [], self.recipe.emit.opset
+        if opset is not None and graph.opset != opset:
+            why = (
+                "is not lowered" if graph.opset > opset else "could not be raised: see the refusals"
+            )
+            found.append(f"emit.opset asks for {opset}; the model has {graph.opset} and {why}")
+        if graph.model.functions:
+            names = ", ".join(sorted(name for _, name, _ in graph.model.functions))
+            found.append(f"bodies of model-local functions are carried, not optimized: {names}")
         missing = unmatched(self.recipe.emit.keep_fp32, graph)
-        return [f"emit.keep_fp32: no node fits {selector}" for selector in missing]
+        return found + [f"emit.keep_fp32: no node fits {selector}" for selector in missing]
 
     def _kept(self, graph: Graph) -> list[Node]:
         nodes = (node for nested in graph.walk() for node in nested.nodes())

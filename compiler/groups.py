@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from optc.cache import MemoryStore, digest_of
@@ -13,7 +14,7 @@ from optc.ir.bind import bind_inputs
 from optc.ir.dump import all_tensors
 from optc.numerics.timing import assumed_sizes, timer
 from optc.pipeline import run_pipeline
-from optc.stages import Stages
+from optc.stages import Stages, step_keys
 from optc.toolchain import toolchain
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from optc.cache import Store
     from optc.ir import Graph
+    from optc.passes.base import PassContext
     from optc.pipeline import PassRun, Progress
     from optc.prepare import Prepared, TargetPlan
     from optc.recipe import Recipe
@@ -38,6 +40,15 @@ def read_source(recipe: Recipe) -> Graph:
     graph = load_model(recipe.model_path, sha256=recipe.model.sha256)
     bind_inputs(graph, {name: spec.dims for name, spec in recipe.inputs.items() if spec.dims})
     return graph
+
+
+def context_of(recipe: Recipe, plan: TargetPlan, progress: Progress | None = None) -> PassContext:
+    """What the passes of a target may know, with the recipe's data where one of them uses it."""
+    if not any(step.run is not None and step.run.observes for step in plan.steps):
+        return plan.context
+    from optc.observer import CalibrationObserver  # with all that runs models
+
+    return replace(plan.context, observer=CalibrationObserver(recipe, progress))
 
 
 def source_key(recipe: Recipe, store: Store) -> str:
@@ -121,16 +132,19 @@ def run_groups(
         first = group[0]
         # What is kept for another group has to have its gains as well.
         priced = group if store is None else list(prepared.plans)
+        context = context_of(prepared.recipe, first, progress)
         memo = None
         if store is not None:
             costs = [target_digest(plan) for plan in priced]
-            memo = Stages(store, key, first.steps, [target_digest(first)], costs)
+            keys = step_keys(key, first.steps, target_digest(first), context.observer)
+            memo = Stages(store, key, keys, costs, first.steps)
+        folder = dump_dir / first.target.id if dump_dir and len(prepared.plans) > 1 else dump_dir
         run = run_pipeline(
             source,
             first.steps,
-            first.context,
+            context,
             costs=[timer(p.target, runtime=p.runtime, sizes=sizes) for p in priced],
-            dump_dir=dump_dir / first.target.id if dump_dir and len(groups) > 1 else dump_dir,
+            dump_dir=folder,
             progress=progress,
             memo=memo,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from optc.numerics.comparison import Comparison, OutputComparison
 from optc.numerics.tolerance import Tolerance
-from optc.rewrite.trace import Gain, Refusal, Sources, StepRecord
+from optc.rewrite.trace import Decision, Gain, Refusal, Sources, StepRecord
 from optc.verdict import GoalResult, MeasuredGoal, Verification
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ def dump_step(step: StepRecord) -> dict[str, Any]:
         "gains": {
             rule: [gain.seconds, gain.counted, gain.uncounted] for rule, gain in step.gains.items()
         },
+        "decisions": [
+            [d.node, d.precision, d.rule, d.reason, dict(d.figures)] for d in step.decisions
+        ],
     }
 
 
@@ -48,6 +51,7 @@ def load_step(data: Mapping[str, Any]) -> StepRecord:
         after,
         skipped=data["skipped"],
         gains={rule: Gain(*row) for rule, row in data["gains"].items()},
+        decisions=tuple(Decision(*row) for row in data["decisions"]),
     )
 
 

@@ -251,6 +251,7 @@ def _run_step(
         before,
         count_nodes(graph),
         seconds,
+        decisions=result.decisions,
     )
     return record, tuple(journal.gains(graph)) if costs else ()
 

@@ -11,6 +11,7 @@ from optc.launch.settings import check_precision, slices_of
 from optc.passes import (
     InferShapes,
     LowerOperators,
+    MergeReshapes,
     MergeTransposes,
     RemoveDuplicates,
     UpgradeOpset,
@@ -146,7 +147,8 @@ def lowering_steps(
     options = {"forms": forms, "domains": list(domains), "keep_canonical": keep_canonical}
     asked.append({LowerOperators.name: options})
     # Primitives bring what others next to them make superfluous.
-    asked.extend(step.name for step in (MergeTransposes, RemoveDuplicates, InferShapes))
+    cleaning = (MergeTransposes, MergeReshapes, RemoveDuplicates, InferShapes)
+    asked.extend(step.name for step in cleaning)
     return tuple(PlannedStep(step.name, step.create()) for step in resolve_pipeline(asked))
 
 

@@ -3,7 +3,8 @@
 The key of a step is a digest of everything that its result depends on: the model and its external
 data, the shapes that inputs are given, optc itself and its libraries, and name and options of this
 step and all before it. The target counts from the first step on that asks for it, so what is before
-serves all targets. A step that changes nothing keeps no graph, only its record.
+serves all targets; likewise calibration data, and the kind of CPU, from the first that observes. A
+step that changes nothing keeps no graph, only its record.
 
 Tensors of the source model are kept as its tensors; those that passes made go into one pack per
 step, each once. Read back, a graph is the same to the order of insertion (`optc.ir.dump`), so that
@@ -24,13 +25,15 @@ from optc.ir.tensor import Tensor
 from optc.ir.types import DType
 from optc.pipeline import Resumed
 from optc.recipe.steps import canonical
-from optc.rewrite.trace import Gain, Refusal, Sources, StepRecord
+from optc.rewrite.trace import Decision, Gain, Refusal, Sources, StepRecord
+from optc.toolchain import machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from optc.cache import Store
     from optc.ir import Graph
+    from optc.numerics.observe import Observer
     from optc.pipeline import PlannedStep
 
 STEP: Final = "step"
@@ -41,18 +44,22 @@ _ALIGN: Final = 64
 _LARGEST: Final = 1 << 30  # bytes of new tensors of one step; beyond, nothing is kept from there on
 
 
-def step_keys(source: str, steps: Sequence[PlannedStep], facts: Sequence[str]) -> list[str]:
+def step_keys(
+    source: str, steps: Sequence[PlannedStep], target: str, observer: Observer | None = None
+) -> list[str]:
     """The keys of steps.
 
     Args:
         source: digest of the model, its shapes, and of what runs the steps.
         steps: the steps; one that is skipped has the key of the one before.
-        facts: what steps that ask the target learn from it.
+        target: digest of what steps that ask the target can learn.
+        observer: what steps that observe are given.
     """
     keys, key = [], source
+    data = None if observer is None else [observer.digest, machine()]
     for step in steps:
         if step.run is not None:
-            asked = list(facts) if step.run.asks_target else []
+            asked = [target if step.run.asks_target else None, data if step.run.observes else None]
             options = canonical(step.run.options.model_dump())
             key = digest_of("step", key, step.name, options, asked)
         keys.append(key)
@@ -66,23 +73,23 @@ class Stages:
         self,
         store: Store,
         source: str,
-        steps: Sequence[PlannedStep],
-        facts: Sequence[str],
+        keys: Sequence[str],
         costs: Sequence[str],
+        steps: Sequence[PlannedStep],
     ) -> None:
-        """Make keys; nothing is read.
+        """Nothing is read yet.
 
         Args:
             store: where stages are kept.
             source: as for `step_keys`.
-            steps: what will run.
-            facts: as for `step_keys`.
+            keys: `step_keys` of the steps.
             costs: what the cost functions of the run are made from, one digest each.
+            steps: what will run.
         """
         self._store = store
         self._source = source
         self._steps = steps
-        self._keys = step_keys(source, steps, facts)
+        self._keys = keys
         self._costs = costs
         self._origins = Origins()
         self._tensors = _Packs(store, [])
@@ -164,7 +171,19 @@ class Stages:
             for rule, node, reason, miss, family, depth, origin in data["refusals"]
         )
         before, after = data["nodes"]
-        return StepRecord(data["name"], data["changed"], data["counts"], refusals, before, after)
+        decisions = tuple(
+            Decision(node, precision, rule, reason, figures, self._origins.origin(origin))
+            for node, precision, rule, reason, figures, origin in data["decisions"]
+        )
+        return StepRecord(
+            data["name"],
+            data["changed"],
+            data["counts"],
+            refusals,
+            before,
+            after,
+            decisions=decisions,
+        )
 
     def _get(self, kind: str, key: str) -> dict[str, Any] | None:
         data = self._store.get(kind, key)
@@ -241,11 +260,15 @@ class Stages:
                 [r.rule, r.node, r.reason, r.miss, r.family, r.depth, self._number(r)]
                 for r in record.refusals
             ],
+            "decisions": [
+                [d.node, d.precision, d.rule, d.reason, dict(d.figures), self._number(d)]
+                for d in record.decisions
+            ],
         }
 
-    def _number(self, refusal: Refusal) -> int | None:
-        assert not isinstance(refusal.origin, Sources)  # that is of a result, not of a run
-        return self._origins.number(refusal.origin)
+    def _number(self, found: Refusal | Decision) -> int | None:
+        assert not isinstance(found.origin, Sources)  # that is of a result, not of a run
+        return self._origins.number(found.origin)
 
     def _put(self, kind: str, key: str, data: Mapping[str, Any]) -> None:
         text = json.dumps(data, separators=(",", ":"))

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from optc.ir import Graph
+    from optc.numerics.observe import Observer
     from optc.rewrite.pattern import Rule
-    from optc.rewrite.trace import Refusal
+    from optc.rewrite.trace import Decision, Refusal
 
 
 class PassOptions(BaseModel):
@@ -31,10 +32,13 @@ class PassContext:
     Attributes:
         target: name of the CPU target, e.g. ``cascadelake``.
         runtime: name of the runtime that will execute the model, e.g. ``onnxruntime``.
+        observer: runs the graph on calibration data; None where there is none to run on. Only for
+            passes with `observes`.
     """
 
     target: str = "cascadelake"
     runtime: str = "onnxruntime"
+    observer: Observer | None = None
 
 
 @dataclass(frozen=True)
@@ -45,19 +49,21 @@ class PassResult:
         changed: whether the graph is different now; a promise that tests hold every pass to.
         counts: how often each rule applied, by rule name; only rules that applied.
         refusals: matches that were not legal to rewrite, and the nearest miss of each rule.
+        decisions: the precision that operations are to be computed in, and why.
     """
 
     changed: bool
     counts: Mapping[str, int] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
 
 class Pass:
     """One step of the pipeline.
 
     Subclasses set `name`, and `Options` when they have any, and implement `apply`. A pass is a
-    function of graph, options and context only, changes the graph only through its mutators, and
-    does not verify: the pipeline does.
+    function of graph, options and context, with the data behind it, only; it changes the graph only
+    through its mutators, and does not verify: the pipeline does.
 
     Attributes:
         name: kebab-case name in recipes; the class is the same in CamelCase.
@@ -65,12 +71,15 @@ class Pass:
         requires: capabilities (see `optc.targets`) that target and runtime must have.
         asks_target: whether the result may depend on the context; targets with equal steps share
             the graph otherwise.
+        observes: whether it uses the observer of the context: the result then depends on the
+            calibration data.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[PassOptions]] = PassOptions
     requires: ClassVar[tuple[str, ...]] = ()
     asks_target: ClassVar[bool] = False
+    observes: ClassVar[bool] = False
 
     def __init__(self, options: PassOptions | None = None) -> None:
         self.options = options if options is not None else self.Options()
@@ -89,4 +98,4 @@ class RewritePass(Pass):
         """Apply the rules to the graph and all its subgraphs, to a fixed point."""
         trace = Trace(self.name)
         changed = apply_rules(graph, self.rules, trace)
-        return PassResult(changed, trace.counts, trace.refusals)
+        return PassResult(changed, trace.counts, trace.refusals, trace.decisions)

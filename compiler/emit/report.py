@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from optc.ir import Graph
+    from optc.rewrite.decisions import Decisions
     from optc.rewrite.trace import StepRecord
     from optc.targets import Precision, Runtime, Target
 
@@ -35,9 +36,16 @@ def precision_counts(graph: Graph) -> dict[str, dict[str, int]]:
 
 
 def node_rows(
-    graph: Graph, target: Target, runtime: Runtime, hint: Precision
+    graph: Graph,
+    target: Target,
+    runtime: Runtime,
+    hint: Precision,
+    decisions: Decisions | None = None,
 ) -> list[dict[str, object]]:
     """One row per operation, in execution order: name, operator, precision and its reason, origin.
+
+    What passes decided about precisions is the reason, where the graph agrees with it; the figures
+    behind it stand beside.
 
     Multiply-accumulate operations also say how they are written, the kernel that the runtime has
     for that on the target with its ``isa``, and ``expected`` with an ``obstacle`` where it computes
@@ -54,6 +62,10 @@ def node_rows(
                 "precision": plan.precision,
                 "reason": plan.reason,
             }
+            chosen = decisions.of(node) if decisions is not None else None
+            if chosen is not None and chosen.precision == plan.precision:
+                row["reason"] = chosen.reason
+                row |= dict(sorted(chosen.figures.items()))
             if plan.heavy:
                 row |= {"form": plan.form, "kernel": plan.kernel, "isa": plan.isa}
             if plan.obstacle:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from optc.ir import Node, Origin
+    from optc.targets.capabilities import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,38 @@ class Refusal:
         return (self.node,) if self.origin is None else self.origin.sources()
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The precision that a pass chose for an operation.
+
+    Attributes:
+        node: label of the operation, as it is after the pass.
+        precision: ``fp32``, ``bf16`` or ``int8``.
+        rule: kebab-case name of what decided.
+        reason: why, in words for a report; for what stays fp32 the condition that failed.
+        figures: what the decision rests on, by name, e.g. ``sqnr_db``; rounded, the same on every
+            machine.
+        origin: provenance of the operation; None for one of the source model.
+    """
+
+    node: str
+    precision: Precision
+    rule: str
+    reason: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+    origin: Origin | None = field(default=None, compare=False, repr=False)
+
+    def to_dict(self) -> dict[str, object]:
+        """As data."""
+        found: dict[str, object] = {
+            "node": self.node,
+            "precision": self.precision,
+            "rule": self.rule,
+            "reason": self.reason,
+        }
+        return found | ({"figures": dict(sorted(self.figures.items()))} if self.figures else {})
+
+
 class Recorder(Protocol):
     """Is told which rules apply while a pass runs."""
 
@@ -88,6 +121,25 @@ class Trace:
         self._refused: dict[Node, dict[str, str]] = {}
         self._nearest: dict[str, tuple[int, Node, str, bool]] = {}
         self._families: dict[str, str] = {}
+        self._decisions: dict[Node, Decision] = {}
+
+    def decided(
+        self,
+        rule: str,
+        node: Node,
+        precision: Precision,
+        reason: str,
+        figures: Mapping[str, float] | None = None,
+    ) -> None:
+        """Record the precision that an operation is to be computed in; the last word counts."""
+        self._decisions[node] = Decision(
+            node.label, precision, rule, reason, figures or {}, node.origin
+        )
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """All decisions, by label of the operation."""
+        return tuple(sorted(self._decisions.values(), key=lambda found: found.node))
 
     def applied(self, rule: str, node: Node) -> None:
         """Record that `rule` rewrote at `node`; what was refused there before is void."""
@@ -129,8 +181,9 @@ class Trace:
             self._nearest[rule] = (depth, node, reason, other)
 
     def forget(self, node: Node) -> None:
-        """A node is gone: drop what was refused there."""
+        """A node is gone: drop what was refused or decided there."""
         self._refused.pop(node, None)
+        self._decisions.pop(node, None)
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -202,6 +255,7 @@ class StepRecord:
         seconds: wall time of the pass itself; never written into the output folder.
         skipped: why the step did not run (its `when` does not hold); empty when it ran.
         gains: predicted gain of the rewrites of each rule; empty where it was not asked for.
+        decisions: the precisions that it chose, with reasons.
     """
 
     name: str
@@ -213,6 +267,7 @@ class StepRecord:
     seconds: float = 0.0
     skipped: str = ""
     gains: Mapping[str, Gain] = field(default_factory=dict)
+    decisions: tuple[Decision, ...] = ()
 
     @property
     def gain(self) -> Gain:
@@ -224,6 +279,7 @@ class StepRecord:
         if self.skipped:
             return {"pass": self.name, "skipped": self.skipped}
         gains = {rule: self.gains[rule].to_dict() for rule in sorted(self.gains)}
+        chosen = [decision.to_dict() for decision in self.decisions]
         return {
             "pass": self.name,
             "changed": self.changed,
@@ -234,4 +290,4 @@ class StepRecord:
                 {"rule": r.rule, "node": r.node, "reason": r.reason, "near_miss": r.miss}
                 for r in self.refusals
             ],
-        }
+        } | ({"decisions": chosen} if chosen else {})
