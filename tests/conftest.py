@@ -17,6 +17,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # What a test compiles must not come from what another one, or the user, has compiled.
+    os.environ["OPTC_CACHE_DIR"] = "off"
     with suppress(ImportError):
         import_openvino()  # before any test does: a plain import sends a usage report
     if config.getoption("--update-golden") and os.environ.get("CI"):

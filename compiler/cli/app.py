@@ -9,6 +9,7 @@ import typer
 from optc.cli import (
     audit,
     bench,
+    cache,
     check,
     compare,
     diff,
@@ -70,5 +71,6 @@ app.command("compare")(compare.run)
 app.command("run")(run_.run)
 app.command("audit")(audit.run)
 app.command("bench")(bench.run)
+app.add_typer(cache.app, name="cache")
 app.command("schema")(schema.run)
 app.command("init")(init.run)

@@ -33,6 +33,18 @@ SetOption = Annotated[
         "--set", metavar="PATH=VALUE", help="Override one value of the recipe, e.g. launch.batch=4."
     ),
 ]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        help="Folder with what earlier compiles left, instead of OPTC_CACHE_DIR or ~/.cache/optc.",
+    ),
+]
+CacheSizeOption = Annotated[
+    str | None,
+    typer.Option("--cache-size", metavar="SIZE", help="Limit of the cache, e.g. 5G (the default)."),
+]
 TargetOption = Annotated[
     list[str] | None,
     typer.Option("--target", "-t", help="Compile for this target instead of the recipe's."),

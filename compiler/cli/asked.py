@@ -1,0 +1,87 @@
+"""What a compile was asked for on the command line, and how its artefacts are told to machines."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from optc.cache import Cache
+    from optc.pipeline import Progress
+    from optc.results import CompileResult
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What holds for every recipe of a command.
+
+    Attributes:
+        targets: targets instead of the recipes'.
+        overrides: settings on top of the recipes.
+        verify: whether results are compared with their source models.
+        output: as given with ``--output``.
+        cache: what earlier compiles left.
+    """
+
+    targets: tuple[str, ...]
+    overrides: tuple[str, ...]
+    verify: bool
+    output: Path | None
+    cache: Cache | None
+
+    def fetch(self, recipe: Path, output: Path | None = None) -> CompileResult | None:
+        """The result of a recipe that nothing has changed for; imports next to nothing."""
+        if self.cache is None:
+            return None
+        from optc.warm import Request
+
+        request = Request(recipe, self.targets, self.overrides, self.verify)
+        return request.find(self.cache, output or self.output)
+
+    def compile(
+        self, recipe: Path, dump_dir: Path | None, progress: Progress | None
+    ) -> CompileResult:
+        """Compile a recipe, or fetch its result."""
+        found = self.fetch(recipe) if dump_dir is None else None
+        if found is not None:
+            return found
+        from optc.driver import compile as compile_recipe
+
+        return compile_recipe(
+            recipe,
+            targets=self.targets or None,
+            output=self.output,
+            verify=self.verify,
+            progress=progress,
+            overrides=self.overrides,
+            dump_dir=dump_dir,
+            cache=self.cache,
+        )
+
+
+def artefact_lines(recipe: Path, result: CompileResult) -> Iterator[str]:
+    """One line of JSON per artefact: what it is, where it lies, size and digest of the model."""
+    files = result.manifest["files"]
+    assert isinstance(files, dict)
+    for name, artifact in result.artifacts.items():
+        about = files[artifact.model.relative_to(result.output).as_posix()]
+        line = {
+            "recipe": str(recipe),
+            "name": result.name,
+            "target": name,
+            "runtime": result.runtime,
+            "model": str(artifact.model),
+            "bytes": about["bytes"],
+            "sha256": about["sha256"],
+            "report": str(artifact.report),
+            "launch": str(artifact.launch),
+            "manifest": str(result.output / "manifest.json"),
+            "verified": artifact.verification is not None,
+            "missed": result.missed.code if result.missed else None,
+            "cached": result.cached,
+        }
+        yield json.dumps(line, ensure_ascii=False)

@@ -1,0 +1,24 @@
+"""`optc compile` of several recipes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from optc.cli.asked import Asked
+
+
+def run_many(
+    recipes: Sequence[Path],
+    asked: Asked,
+    jobs: int | None,
+    depfile: Path | None,
+    *,
+    as_json: bool,
+    as_lines: bool,
+) -> None:
+    """Compile recipes in parallel processes."""
+    raise NotImplementedError
