@@ -18,6 +18,7 @@ from optc.cli import (
     plan,
     schema,
     targets,
+    where,
 )
 from optc.cli import (
     compile as compile_,
@@ -73,4 +74,5 @@ app.command("audit")(audit.run)
 app.command("bench")(bench.run)
 app.add_typer(cache.app, name="cache")
 app.command("schema")(schema.run)
+app.command("where")(where.run)
 app.command("init")(init.run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from optc.cache import Cache
     from optc.pipeline import Progress
     from optc.results import CompileResult
+
+
+Form: TypeAlias = Literal["text", "quiet", "json", "lines"]
+"""What is printed: text for people, nothing but warnings, one JSON object, a line per artefact."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optc.cli.asked import Asked, artefact_lines
+from optc.cli.asked import Asked, Form, artefact_lines
 from optc.cli.console import (
     CacheOption,
     CacheSizeOption,
@@ -72,6 +72,9 @@ def run(
         Path | None,
         typer.Option("--depfile", help="Write a make rule that names every file that was read."),
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")
+    ] = False,
     json: JsonOption = False,
     json_lines: Annotated[
         bool,
@@ -95,33 +98,35 @@ def run(
     limit = None if cache_size is None else parse_size(cache_size)
     store = None if no_cache else open_cache(cache, limit, trust_times=trust_mtime)
     asked = Asked(tuple(target or ()), tuple(set_ or ()), not no_verify, output, store)
+    form: Form = "json" if json else "lines" if json_lines else "quiet" if quiet else "text"
     if len(recipes) > 1 or jobs is not None:
         if dump_dir is not None:
             raise typer.BadParameter("goes with one recipe, not with --jobs", param_hint="dump-dir")
-        run_many(recipes, asked, jobs, depfile, as_json=json, as_lines=json_lines)
+        run_many(recipes, asked, jobs, depfile, form)
         return
-    with progress(quiet=json or json_lines) as report:
+    with progress(quiet=form != "text") as report:
         result = asked.compile(recipes[0], dump_dir, report)
     if cache is not None and store is not None and store.problem is not None:
         warn(f"the cache: {store.problem}")
-    show_one(recipes[0], result, depfile, as_json=json, as_lines=json_lines)
-
-
-def show_one(
-    recipe: Path, result: CompileResult, depfile: Path | None, *, as_json: bool, as_lines: bool
-) -> None:
-    """Say what became of one recipe, in the form that was asked for."""
     if depfile is not None:
         write_depfile(depfile, [result])
-    if as_lines:
+    show_one(recipes[0], result, form)
+
+
+def show_one(recipe: Path, result: CompileResult, form: Form) -> None:
+    """Say what became of one recipe, in the form that was asked for."""
+    if form == "quiet":
+        for message in result.warnings:
+            warn(message)
+    elif form == "lines":
         for line in artefact_lines(recipe, result):
             say(line)
-    elif as_json:
+    elif form == "json":
         say_json(result.to_dict())
     else:
         show(result)
     if result.missed:
-        end_missed(result.missed, as_json=as_json or as_lines)
+        end_missed(result.missed, as_json=form in ("json", "lines"))
 
 
 def write_depfile(path: Path, results: Sequence[CompileResult]) -> None:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from optc.cli.asked import Asked
+    from optc.cli.asked import Asked, Form
 
 
 def run_many(
@@ -16,9 +16,7 @@ def run_many(
     asked: Asked,
     jobs: int | None,
     depfile: Path | None,
-    *,
-    as_json: bool,
-    as_lines: bool,
+    form: Form,
 ) -> None:
     """Compile recipes in parallel processes."""
     raise NotImplementedError
