@@ -9,30 +9,26 @@ from typing import TYPE_CHECKING
 from optc.emit.folder import MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from optc.results import CompileResult
+    from collections.abc import Iterable, Sequence
 
 
-def depfile(results: Iterable[CompileResult]) -> str:
+def depfile(results: Iterable[tuple[str, Sequence[str]]]) -> str:
     """One rule per result: its manifest depends on every file that was read.
 
     What was read is named relative to the working directory; the manifest as the output folder was
     given, because build systems compare it with what they were told. A file that is gone is no
     error for make: each has an empty rule of its own, as of ``gcc -MP``.
+
+    Args:
+        results: output folder, and what was read for it.
     """
     rules, files = [], {}
-    for result in results:
-        read = [_relative(path) for path in result.inputs]
+    for output, inputs in results:
+        read = [os.path.relpath(path) for path in inputs]
         files.update(dict.fromkeys(read))
-        lines = [f"{_escape(str(result.output / MANIFEST))}:", *map(_escape, read)]
+        lines = [f"{_escape(os.path.join(output, MANIFEST))}:", *map(_escape, read)]
         rules.append(" \\\n  ".join(lines) + "\n")
     return "".join([*rules, *(f"\n{_escape(name)}:\n" for name in files)])
-
-
-def _relative(path: Path) -> str:
-    return os.path.relpath(path)
 
 
 def _escape(path: str) -> str:

@@ -1,4 +1,4 @@
-"""One compile, from a recipe to an output folder; and its parts: prepare, plan, run passes."""
+"""One compile, from a recipe to an output folder; and passes alone over a graph."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from optc.emitter import Emitter
 from optc.groups import (
     context_of,
     external_files,
+    grouped,
     prediction_sizes,
     read_source,
+    run_group,
     run_groups,
 )
 from optc.ir import clone
@@ -26,12 +28,12 @@ from optc.launch import Emitted, render_launch
 from optc.launch.needs import used_precisions
 from optc.passes.base import PassContext
 from optc.pipeline import run_pipeline
+from optc.planning import plan
 from optc.prepare import Prepared, TargetPlan, lowering_steps, planned_step, prepare
 from optc.reads import files_read
 from optc.recipe import resolve_pipeline
-from optc.results import Artifact, CompileResult, Outlook, Plan, fates
+from optc.results import Artifact, CompileResult, Plan
 from optc.rewrite.decisions import Decisions
-from optc.rewrite.near_misses import near_misses
 from optc.targets import load_runtime, load_target
 from optc.verified import find_verification, keep_verification, verification_key
 from optc.warm import Request
@@ -98,53 +100,6 @@ def run_passes(
     return run_pipeline(lambda: clone(graph), steps, context, dump_dir=dump_dir, progress=progress)
 
 
-def plan(
-    recipe: Recipe | str | Path | Mapping[str, object] | Prepared,
-    *,
-    targets: Sequence[str] | None = None,
-    overrides: Sequence[str] = (),
-    progress: Progress | None = None,
-) -> Plan:
-    """What each pass would do for each target, and why it leaves things alone. Writes nothing.
-
-    Raises:
-        OptcError: as `compile` does, but for output and verification.
-    """
-    if isinstance(recipe, Prepared):
-        prepared = recipe
-    else:
-        prepared = prepare(recipe, targets=targets, overrides=overrides)
-    loaded = prepared.recipe
-    emitter = Emitter(loaded)
-    steps: dict[str, tuple[StepRecord, ...]] = {}
-    outlooks: dict[str, Outlook] = {}
-    labels: tuple[str, ...] = ()
-    sizes: dict[str, int] = {}
-
-    def source() -> Graph:
-        nonlocal labels
-        graph = read_source(loaded)
-        labels = tuple(node.label for inner in graph.walk() for node in inner.nodes())
-        sizes.update(prediction_sizes(loaded, graph))
-        return graph
-
-    for group, run in run_groups(prepared, source, sizes, None, progress):
-        emitter.check_graph(run.graph)
-        misses, became = near_misses(run.steps, run.graph), fates(labels, run.graph)
-        for index, item in enumerate(group):
-            steps[item.target.id] = run.steps_for(index)
-            outlooks[item.target.id] = Outlook(
-                misses, run.seconds[index], became, sizes, run.unknown
-            )
-    order = [item.target.id for item in prepared.plans]
-    return Plan(
-        loaded.name,
-        loaded.runtime,
-        {name: steps[name] for name in order},
-        {name: outlooks[name] for name in order},
-    )
-
-
 def compile(
     recipe: Recipe | str | Path | Mapping[str, object],
     *,
@@ -198,6 +153,38 @@ def compile(
     if asked is not None and store is not None:
         asked.keep(store, result, prepared.recipe.output_path, since)
     return result
+
+
+def make_group(
+    prepared: Prepared,
+    folder: Path,
+    index: int,
+    *,
+    verify: bool,
+    cache: Cache,
+    progress: Progress | None = None,
+) -> None:
+    """Make and verify what belongs to one group of targets that share their passes.
+
+    A later `compile` finds its graph and its verification in the cache.
+
+    Args:
+        prepared: the recipe and all its targets.
+        folder: an empty folder to write into.
+        index: number of the group, as of `optc.groups.grouped`.
+        verify: as for `compile`.
+        cache: where to keep what is made.
+        progress: callback for long work.
+
+    Raises:
+        OptcError: as for `compile`.
+    """
+    job = _Compile(prepared, verify and prepared.recipe.verify.enabled, progress, cache)
+    group = grouped(prepared.plans)[index]
+    run = run_group(prepared, group, job.source, job.sizes, None, progress, cache)
+    job.emit(group, run, folder)
+    if job.missed is not None and not job.keep:
+        raise job.missed
 
 
 class _Compile:

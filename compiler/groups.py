@@ -54,8 +54,7 @@ def context_of(recipe: Recipe, plan: TargetPlan, progress: Progress | None = Non
 def source_key(recipe: Recipe, store: Store) -> str:
     """Digest of everything that decides the graph that steps begin with, and how they work on it.
 
-    The model is hashed, and its external data; which files those are is asked of the store, for a
-    model that was seen before.
+    The model is hashed, and its external data.
 
     Args:
         recipe: the recipe.
@@ -64,22 +63,42 @@ def source_key(recipe: Recipe, store: Store) -> str:
     Raises:
         ModelError: the model is not valid, or a file of it is missing.
     """
-    place = recipe.model_path
-    model = file_digest(place)
-    known = digest_of("files", toolchain(), model)
-    found = store.get("files", known)
-    if found is None:
-        files = external_files(load_model(place, sha256=recipe.model.sha256))
-        names = [os.path.relpath(file, place.parent.resolve()) for file in files]
-        store.put("files", known, json.dumps(names).encode())
-    else:
-        names = json.loads(found)
+    model, files = _files(recipe, store)
+    place = recipe.model_path.parent
     try:
-        data = [[name, file_digest(place.parent / name)] for name in names]
+        data = [[name, file_digest(place / name)] for name in files]
     except OSError:  # reading the model says what is wrong
-        data = [names]
+        data = [files]
     inputs = {name: [spec.dims, spec.largest] for name, spec in recipe.inputs.items()}
     return digest_of("source", toolchain(), model, data, inputs)
+
+
+def model_bytes(recipe: Recipe, store: Store) -> int:
+    """Size of the model with its external data."""
+    place = recipe.model_path
+    files = [place, *(place.parent / name for name in _files(recipe, store)[1])]
+    return sum(file.stat().st_size for file in files)
+
+
+def _files(recipe: Recipe, store: Store) -> tuple[str, list[str]]:
+    """Digest of the model, and the files with its external data, relative to its folder.
+
+    Which those are is asked of the store, for a model that was seen before.
+    """
+    place = recipe.model_path
+    try:
+        model = file_digest(place)
+    except OSError:
+        load_model(place)  # says what is wrong
+        raise
+    key = digest_of("files", toolchain(), model)
+    found = store.get("files", key)
+    if found is not None:
+        return model, json.loads(found)
+    files = external_files(load_model(place, sha256=recipe.model.sha256))
+    names = [os.path.relpath(file, place.parent.resolve()) for file in files]
+    store.put("files", key, json.dumps(names).encode())
+    return model, names
 
 
 def external_files(graph: Graph) -> list[Path]:
@@ -127,26 +146,40 @@ def run_groups(
         store = None  # every step has to run to be written down
     elif store is None and len(groups) > 1:
         store = MemoryStore()
-    key = "" if store is None else source_key(prepared.recipe, store)
     for group in groups:
-        first = group[0]
-        # What is kept for another group has to have its gains as well.
-        priced = group if store is None else list(prepared.plans)
-        context = context_of(prepared.recipe, first, progress)
-        memo = None
-        if store is not None:
-            costs = [target_digest(plan) for plan in priced]
-            keys = step_keys(key, first.steps, target_digest(first), context.observer)
-            memo = Stages(store, key, keys, costs, first.steps)
-        folder = dump_dir / first.target.id if dump_dir and len(prepared.plans) > 1 else dump_dir
-        run = run_pipeline(
-            source,
-            first.steps,
-            context,
-            costs=[timer(p.target, runtime=p.runtime, sizes=sizes) for p in priced],
-            dump_dir=folder,
-            progress=progress,
-            memo=memo,
-        )
-        own = [i for i, plan in enumerate(priced) if any(plan is member for member in group)]
-        yield group, run.only(own)
+        folder = dump_dir / group[0].target.id if dump_dir and len(prepared.plans) > 1 else dump_dir
+        yield group, run_group(prepared, group, source, sizes, folder, progress, store)
+
+
+def run_group(
+    prepared: Prepared,
+    group: Sequence[TargetPlan],
+    source: Callable[[], Graph],
+    sizes: Mapping[str, int],
+    dump_dir: Path | None = None,
+    progress: Progress | None = None,
+    store: Store | None = None,
+    *,
+    count: int | None = None,
+) -> PassRun:
+    """Run the passes of a group of targets, or the first `count` of them; see `run_groups`."""
+    first = group[0]
+    steps, context = first.steps[:count], context_of(prepared.recipe, first, progress)
+    # What is kept for another group has to have its gains as well.
+    priced = list(group) if store is None else list(prepared.plans)
+    memo = None
+    if store is not None:
+        key = source_key(prepared.recipe, store)
+        keys = step_keys(key, steps, target_digest(first), context.observer)
+        memo = Stages(store, key, keys, [target_digest(plan) for plan in priced], steps)
+    run = run_pipeline(
+        source,
+        steps,
+        context,
+        costs=[timer(p.target, runtime=p.runtime, sizes=sizes) for p in priced],
+        dump_dir=dump_dir,
+        progress=progress,
+        memo=memo,
+    )
+    members = {id(plan) for plan in group}
+    return run.only([i for i, plan in enumerate(priced) if id(plan) in members])

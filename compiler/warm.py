@@ -60,12 +60,15 @@ class Request:
     overrides: tuple[str, ...] = ()
     verify: bool = True
 
-    def find(self, cache: Cache, output: Path | None) -> CompileResult | None:
+    def find(
+        self, cache: Cache, output: Path | None, *, below: bool = False
+    ) -> CompileResult | None:
         """The result, written to the output folder; None when it has to be made.
 
         Args:
             cache: where results are kept.
             output: where it goes; None: where the recipe says.
+            below: it goes into a folder of its own name in `output`.
 
         Raises:
             OutputError: as for `optc.emit.folder.replacing`.
@@ -75,6 +78,8 @@ class Request:
         if data is None:
             return None
         out = output or self._decode(data["output"])
+        if output is not None and below:
+            out = output / data["name"]
         try:
             with replacing(out) as folder:
                 _write(cache, data, folder)

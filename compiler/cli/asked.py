@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from optc.cache import Cache
@@ -29,6 +30,7 @@ class Asked:
         verify: whether results are compared with their source models.
         output: as given with ``--output``.
         cache: what earlier compiles left.
+        several: whether `output` is the folder above those of several recipes.
     """
 
     targets: tuple[str, ...]
@@ -36,15 +38,16 @@ class Asked:
     verify: bool
     output: Path | None
     cache: Cache | None
+    several: bool = False
 
-    def fetch(self, recipe: Path, output: Path | None = None) -> CompileResult | None:
+    def fetch(self, recipe: Path) -> CompileResult | None:
         """The result of a recipe that nothing has changed for; imports next to nothing."""
         if self.cache is None:
             return None
         from optc.warm import Request
 
         request = Request(recipe, self.targets, self.overrides, self.verify)
-        return request.find(self.cache, output or self.output)
+        return request.find(self.cache, self.output, below=self.several)
 
     def compile(
         self, recipe: Path, dump_dir: Path | None, progress: Progress | None
@@ -67,25 +70,35 @@ class Asked:
         )
 
 
-def artefact_lines(recipe: Path, result: CompileResult) -> Iterator[str]:
-    """One line of JSON per artefact: what it is, where it lies, size and digest of the model."""
-    files = result.manifest["files"]
-    assert isinstance(files, dict)
-    for name, artifact in result.artifacts.items():
-        about = files[artifact.model.relative_to(result.output).as_posix()]
+def artefact_lines(recipe: Path, result: Mapping[str, Any]) -> Iterator[str]:
+    """One line of JSON per artefact: what it is, where it lies, size and digest of the model.
+
+    Args:
+        recipe: the recipe file.
+        result: `CompileResult.to_dict`.
+    """
+    output, missed = result["output"], result["missed"]
+    for name, artifact in result["artifacts"].items():
+        about = result["manifest"]["files"][os.path.relpath(artifact["model"], output)]
         line = {
             "recipe": str(recipe),
-            "name": result.name,
+            "name": result["name"],
             "target": name,
-            "runtime": result.runtime,
-            "model": str(artifact.model),
+            "runtime": result["runtime"],
+            "model": artifact["model"],
             "bytes": about["bytes"],
             "sha256": about["sha256"],
-            "report": str(artifact.report),
-            "launch": str(artifact.launch),
-            "manifest": str(result.output / "manifest.json"),
-            "verified": artifact.verification is not None,
-            "missed": result.missed.code if result.missed else None,
-            "cached": result.cached,
+            "report": artifact["report"],
+            "launch": artifact["launch"],
+            "manifest": os.path.join(output, "manifest.json"),
+            "verified": artifact["verification"] is not None,
+            "missed": missed and missed["code"],
+            "cached": result["cached"],
         }
         yield json.dumps(line, ensure_ascii=False)
+
+
+def error_line(recipe: Path, error: Mapping[str, Any]) -> str:
+    """A line of JSON for a recipe that failed."""
+    about = {"code": error["code"], "message": error.get("message", error["text"])}
+    return json.dumps({"recipe": str(recipe), "error": about}, ensure_ascii=False)

@@ -25,8 +25,6 @@ from optc.cli.many import run_many
 from optc.files import check_place, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from optc.results import CompileResult
     from optc.rewrite.trace import StepRecord
 
@@ -97,9 +95,10 @@ def run(
         check_place(depfile, hint="give --depfile a file name in a folder that exists")
     limit = None if cache_size is None else parse_size(cache_size)
     store = None if no_cache else open_cache(cache, limit, trust_times=trust_mtime)
-    asked = Asked(tuple(target or ()), tuple(set_ or ()), not no_verify, output, store)
+    several = len(recipes) > 1
+    asked = Asked(tuple(target or ()), tuple(set_ or ()), not no_verify, output, store, several)
     form: Form = "json" if json else "lines" if json_lines else "quiet" if quiet else "text"
-    if len(recipes) > 1 or jobs is not None:
+    if several or jobs is not None:
         if dump_dir is not None:
             raise typer.BadParameter("goes with one recipe, not with --jobs", param_hint="dump-dir")
         run_many(recipes, asked, jobs, depfile, form)
@@ -109,7 +108,7 @@ def run(
     if cache is not None and store is not None and store.problem is not None:
         warn(f"the cache: {store.problem}")
     if depfile is not None:
-        write_depfile(depfile, [result])
+        write_depfile(depfile, result)
     show_one(recipes[0], result, form)
 
 
@@ -119,7 +118,7 @@ def show_one(recipe: Path, result: CompileResult, form: Form) -> None:
         for message in result.warnings:
             warn(message)
     elif form == "lines":
-        for line in artefact_lines(recipe, result):
+        for line in artefact_lines(recipe, result.to_dict()):
             say(line)
     elif form == "json":
         say_json(result.to_dict())
@@ -129,12 +128,12 @@ def show_one(recipe: Path, result: CompileResult, form: Form) -> None:
         end_missed(result.missed, as_json=form in ("json", "lines"))
 
 
-def write_depfile(path: Path, results: Sequence[CompileResult]) -> None:
-    """Write make rules: each manifest depends on every file that was read."""
+def write_depfile(path: Path, result: CompileResult) -> None:
+    """Write a make rule: the manifest depends on every file that was read."""
     from optc.depfile import depfile
 
-    hint = "the compiled output is complete, but for this depfile"
-    write_text(path, depfile(results), hint=hint)
+    text = depfile([(str(result.output), [str(file) for file in result.inputs])])
+    write_text(path, text, hint="the compiled output is complete, but for this depfile")
 
 
 def show(result: CompileResult) -> None:
