@@ -7,12 +7,12 @@
         recipe = "det.yaml",
         srcs = ["det.onnx", "calib.npz"],
         targets = ["cascadelake", "sapphirerapids"],
-        optc = "//tools:optc",
+        optc = "//tools:optc.sh",
     )
 
 `optc where bazel` prints the folder of this file: copy it into the workspace. The result is a
-folder of the rule's name; `optc` is an executable target, for example a console script of
-rules_python or a wrapper that calls an installed optc.
+folder of the rule's name. `optc` is an executable target, for example a console script of
+rules_python, or a script that calls an installed optc.
 """
 
 def _optc_model_impl(ctx):
@@ -63,10 +63,11 @@ optc_model = rule(
             doc = "Whether the result is compared with the source model.",
         ),
         "optc": attr.label(
-            executable = True,
+            allow_files = True,
             cfg = "exec",
+            executable = True,
             mandatory = True,
-            doc = "The compiler.",
+            doc = "The compiler: an executable target, or a script that calls an installed optc.",
         ),
     },
 )
