@@ -26,7 +26,9 @@ def damage(path: Path, number: int) -> None:
     data = bytearray(path.read_bytes())
     head = data.index(b"\n") + 1
     if number < 8:  # one bit, in the header and in the content
-        data[[0, 15, head // 2, head - 2, head, head + 1, len(data) // 2, -1][number]] ^= 1 << number
+        data[[0, 15, head // 2, head - 2, head, head + 1, len(data) // 2, -1][number]] ^= (
+            1 << number
+        )
     elif number < 13:  # cut off
         del data[[0, 1, head, head + 1, len(data) - 1][number - 8] :]
     elif number < 15:  # more at the end

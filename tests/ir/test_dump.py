@@ -52,7 +52,8 @@ class Listed:
         return len(self.tensors) - 1
 
     def load(self, data: Any) -> Tensor:
-        return self.tensors[data]
+        number: int = data
+        return self.tensors[number]
 
 
 def copy_of(graph: Graph) -> tuple[Graph, str, str]:
