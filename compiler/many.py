@@ -241,6 +241,7 @@ class _Schedule:
         """Take an answer of a process."""
         if worker not in self._busy:  # it ended while it had nothing to do
             self._idle.remove(worker)
+            worker.wait()
             return
         task = self._busy[worker]
         name = self.outcomes[task.recipe].recipe.stem
@@ -250,6 +251,7 @@ class _Schedule:
         del self._busy[worker], self._doing[worker]
         task.over = True
         if "died" in answer:
+            worker.wait()
             text = f"the process that compiled {name} ended: {answer['died']}"
             hint = "it may have run out of memory: try fewer --jobs"
             error = {"code": "worker-died", "exit": 3, "text": f"{text}\n  {hint}"}

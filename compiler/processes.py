@@ -50,12 +50,14 @@ class WorkerProcess:
             encoding="utf-8",
             start_new_session=True,
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._events.put((self, json.loads(line)))
+        with self._process.stdout as answers:
+            for line in answers:
+                self._events.put((self, json.loads(line)))
         code = self._process.wait()
         why = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         self._events.put((self, {"died": why}))
@@ -79,7 +81,10 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        self._reader.join()
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
 
 
 def free_memory() -> int:
