@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optc
+from helpers.processes import children
+from helpers.processes import command as command_of
 from optc import many, processes
 from optc.cache import Cache
 from optc.many import Outcome, Wish, compile_many, exit_code
@@ -236,7 +238,7 @@ def test_ctrl_c_ends_every_process_and_leaves_nothing(tmp_path: Path) -> None:
     env = {**os.environ, "OPTC_CACHE_DIR": "off", "TMPDIR": str(tmp_path)}
     command = [*OPTC, "compile", "one.yaml", "two.yaml", "-j", "2", "-o", "out"]
     process = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
-    while len(children := _children(process.pid)) < 2:
+    while len(workers := children(process.pid)) < 2:
         assert process.poll() is None
         time.sleep(0.01)
     time.sleep(0.5)
@@ -244,13 +246,8 @@ def test_ctrl_c_ends_every_process_and_leaves_nothing(tmp_path: Path) -> None:
     _, message = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in message
-    assert not [pid for pid in children if Path(f"/proc/{pid}/cmdline").exists()]
+    assert not [pid for pid in workers if command_of(pid)]
     assert sorted(path.name for path in tmp_path.iterdir()) == before
-
-
-def _children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(word) for word in text.split()]
 
 
 def test_a_worker_ends_with_the_process_that_started_it() -> None:
