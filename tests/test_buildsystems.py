@@ -225,10 +225,10 @@ def test_the_bazel_files_are_starlark(tmp_path: Path) -> None:
     module = starlark.Module()
     for name in ("label", "label_list", "string_list", "bool"):
         module.add_callable(f"attr_{name}", lambda name=name, **words: asked.append(name))
-    module.add_callable("rule", lambda **words: list(words["attrs"]))
     for name in ("depset", "DefaultInfo"):  # in the body of the rule, which is not run here
         module.add_callable(name, lambda **words: None)
-    text = rule.replace("attr.", "attr_") + "\noptc_model\n"
+    head = "def rule(implementation, doc, attrs):\n    return list(attrs)\n"
+    text = head + rule.replace("attr.", "attr_") + "\noptc_model\n"
     made = starlark.eval(module, starlark.parse("optc.bzl", text), starlark.Globals.standard())
     assert made == ["recipe", "srcs", "targets", "overrides", "verify", "optc"]
     assert asked == ["label", "label_list", "string_list", "string_list", "bool", "label"]
