@@ -15,12 +15,14 @@ from optc.emit.report import build_report, node_rows, obstacles, op_counts, prec
 from optc.emitter import Emitter
 from optc.groups import (
     context_of,
+    decided,
     external_files,
     grouped,
     prediction_sizes,
     read_source,
     run_group,
     run_groups,
+    target_digest,
 )
 from optc.ir import clone
 from optc.ir.text import print_graph
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from optc.cache import Store
+    from optc.emitter import Form
     from optc.errors import GoalMissed
     from optc.ir import Graph
     from optc.pipeline import PassRun, Progress
@@ -96,7 +99,7 @@ def run_passes(
     cpu, engine = load_target(target), load_runtime(runtime)
     steps = [planned_step(step, cpu, engine) for step in resolve_pipeline(pipeline)]
     steps.extend(lowering_steps(engine if lower else None, domains=engine.domains))
-    context = PassContext(cpu.id, engine.id)
+    context = PassContext(cpu.id, engine.id, cpu=cpu)
     return run_pipeline(lambda: clone(graph), steps, context, dump_dir=dump_dir, progress=progress)
 
 
@@ -225,40 +228,45 @@ class _Compile:
 
     def emit(self, group: Sequence[TargetPlan], run: PassRun, folder: Path) -> None:
         """Write everything of a group of targets that share their graph; verify it once."""
-        self.emitter.check_graph(run.graph)
-        text = print_graph(run.graph)
+        form = self.emitter.form(run.graph, decided(group[0], run))
+        for item in group:
+            self.emitter.check_form(form, item.target, item.runtime)
+        text = print_graph(form.graph)
         for item in group:
             place = folder / item.target.id
             (place / "launch").mkdir(parents=True)
             with self.clock("emit"):
-                files = self._write_model(run.graph, item, place)
+                files = self._write_model(form, item, place)
             (place / GRAPH_TEXT).write_text(text, encoding="utf-8")
-            self._write_launch(item, run.graph, place, files)
-        verification = self._verification(group[0], run, folder) if self.verify else None
+            self._write_launch(item, form, place, files)
+        verification = self._verification(group[0], run, form, folder) if self.verify else None
         for index, item in enumerate(group):
             steps = run.steps_for(index)
             place, seconds = folder / item.target.id, run.seconds[index]
-            self._write_report(item, run.graph, steps, seconds, verification, place)
+            self._write_report(item, form, steps, seconds, verification, place)
 
-    def _write_model(self, graph: Graph, item: TargetPlan, place: Path) -> list[Path]:
+    def _write_model(self, form: Form, item: TargetPlan, place: Path) -> list[Path]:
         versions = self.emitter.versions()
         metadata = {f"optc.version.{name}": text for name, text in versions.items()}
         metadata["optc.recipe"] = self.recipe.digest
-        metadata["optc.target"] = item.target.id
+        metadata["optc.target"] = item.context.target  # one file where one serves several targets
         metadata["optc.runtime"] = item.runtime.id
-        return self.emitter.save(graph, place, metadata)
+        return self.emitter.save(form, place, metadata)
 
     def _write_launch(
-        self, item: TargetPlan, graph: Graph, place: Path, model: Sequence[Path]
+        self, item: TargetPlan, form: Form, place: Path, model: Sequence[Path]
     ) -> None:
+        lowered = form.lowered_on(item.target, item.runtime)
         emitted = Emitted(
             name=self.recipe.name,
             model_file=self.emitter.model_file,
             model_bytes=sum(file.stat().st_size for file in model),
-            precisions=used_precisions(precision_counts(graph)),
-            ops=frozenset(op_counts(graph)),
+            precisions=used_precisions(precision_counts(form.graph, lowered)),
+            ops=frozenset(op_counts(form.graph)),
         )
         settings = self.recipe.launch.settings
+        if lowered:
+            settings = replace(settings, precision="bf16", planned=True)
         files = render_launch(item.target, item.runtime, emitted, settings)
         for name, content in files.items():
             path = place / "launch" / name
@@ -267,25 +275,29 @@ class _Compile:
             if name.endswith(".sh"):
                 path.chmod(_EXECUTABLE)
 
-    def _verification(self, item: TargetPlan, run: PassRun, folder: Path) -> Verification:
+    def _verification(
+        self, item: TargetPlan, run: PassRun, form: Form, folder: Path
+    ) -> Verification:
         """The verification of a graph: an earlier one that nothing has changed since, or a new."""
         if self.store is None:
-            return self._verify(item, run.graph, folder)
-        key = verification_key(self.recipe, run.key)
+            return self._verify(item, form, folder)
+        # What a target decides of the form in which bf16 is written is not in the graph.
+        asked = "" if form.stated is None else target_digest(item)
+        key = verification_key(self.recipe, run.key, asked)
         found = find_verification(self.store, key)
         if found is None:
-            found = self._verify(item, run.graph, folder)
+            found = self._verify(item, form, folder)
             keep_verification(self.store, key, found)
         return found
 
-    def _verify(self, item: TargetPlan, graph: Graph, folder: Path) -> Verification:
+    def _verify(self, item: TargetPlan, form: Form, folder: Path) -> Verification:
         from optc.verification import verify_artifact  # with all that reads data and compares
 
         with self.clock("verify"):
             return verify_artifact(
                 self.emitter,
                 self.source,
-                graph,
+                form,
                 folder / item.target.id / self.emitter.model_file,
                 item.steps,
                 context_of(self.recipe, item, self.progress),
@@ -295,16 +307,18 @@ class _Compile:
     def _write_report(
         self,
         item: TargetPlan,
-        graph: Graph,
+        form: Form,
         steps: tuple[StepRecord, ...],
         seconds: float,
         verification: Verification | None,
         place: Path,
     ) -> None:
         hint, decisions = self.recipe.launch.precision, Decisions(steps)
-        rows = node_rows(graph, item.target, item.runtime, hint, decisions)
+        graph, lowered = form.graph, form.lowered_on(item.target, item.runtime)
+        rows = node_rows(graph, item.target, item.runtime, hint, decisions, lowered)
         warnings = list(verification.warnings) if verification else []
-        warnings += [*self.emitter.warnings(graph), *obstacles(rows, item.runtime)]
+        warnings += [f"{step.name}: {text}" for step in steps for text in step.warnings]
+        warnings += [*self.emitter.warnings(form), *obstacles(rows, item.runtime)]
         if verification is None and self.recipe.accuracy:
             warnings.append("accuracy goals were not measured: verification is switched off")
         notes = verification.notes if verification else ()
@@ -320,6 +334,7 @@ class _Compile:
             verification=verification.contract() if verification else {"verified": False},
             warnings=warnings,
             nodes=rows,
+            lowered=lowered,
         )
         write_json(place / REPORT, report)
         self.artifacts[item.target.id] = Artifact(

@@ -14,6 +14,7 @@ from optc.ir.bind import bind_inputs
 from optc.ir.dump import all_tensors
 from optc.numerics.timing import assumed_sizes, timer
 from optc.pipeline import run_pipeline
+from optc.rewrite.decisions import Decisions
 from optc.stages import Stages, step_keys
 from optc.toolchain import toolchain
 
@@ -48,7 +49,8 @@ def context_of(recipe: Recipe, plan: TargetPlan, progress: Progress | None = Non
         return plan.context
     from optc.observer import CalibrationObserver  # with all that runs models
 
-    return replace(plan.context, observer=CalibrationObserver(recipe, progress))
+    goals = tuple((goal.metric, goal.limit) for goal in recipe.accuracy)
+    return replace(plan.context, observer=CalibrationObserver(recipe, progress), goals=goals)
 
 
 def source_key(recipe: Recipe, store: Store) -> str:
@@ -101,14 +103,25 @@ def _files(recipe: Recipe, store: Store) -> tuple[str, list[str]]:
     return model, names
 
 
+def decided(plan: TargetPlan, run: PassRun) -> PassContext:
+    """What the passes of a target knew, with all that they decided."""
+    return replace(plan.context, decisions=Decisions(run.steps))
+
+
 def external_files(graph: Graph) -> list[Path]:
     """Files beside the model that its tensors lie in, sorted."""
     return sorted({tensor.file for tensor in all_tensors(graph) if tensor.file is not None})
 
 
+def cost_digest(plan: TargetPlan) -> str:
+    """Digest of what predicted times depend on: the descriptor of the target, and the runtime."""
+    return digest_of("cost", plan.target.model_dump_json(), plan.runtime.id)
+
+
 def target_digest(plan: TargetPlan) -> str:
-    """Digest of everything that a descriptor says, and of the runtime."""
-    return digest_of("target", plan.target.model_dump_json(), plan.runtime.id)
+    """Digest of what passes can learn of the target: its descriptor, and the runtime."""
+    known = plan.context.described
+    return digest_of("target", known.model_dump_json(), plan.runtime.id)
 
 
 def grouped(plans: Sequence[TargetPlan]) -> list[list[TargetPlan]]:
@@ -170,8 +183,8 @@ def run_group(
     memo = None
     if store is not None:
         key = source_key(prepared.recipe, store)
-        keys = step_keys(key, steps, target_digest(first), context.observer)
-        memo = Stages(store, key, keys, [target_digest(plan) for plan in priced], steps)
+        keys = step_keys(key, steps, target_digest(first), context)
+        memo = Stages(store, key, keys, [cost_digest(plan) for plan in priced], steps)
     run = run_pipeline(
         source,
         steps,

@@ -32,6 +32,8 @@ def dump_step(step: StepRecord) -> dict[str, Any]:
         "decisions": [
             [d.node, d.precision, d.rule, d.reason, dict(d.figures)] for d in step.decisions
         ],
+        "warnings": list(step.warnings),
+        "figures": dict(step.figures),
     }
 
 
@@ -52,6 +54,8 @@ def load_step(data: Mapping[str, Any]) -> StepRecord:
         skipped=data["skipped"],
         gains={rule: Gain(*row) for rule, row in data["gains"].items()},
         decisions=tuple(Decision(*row) for row in data["decisions"]),
+        warnings=tuple(data["warnings"]),
+        figures=data["figures"],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -37,12 +38,30 @@ SEEDED_SAMPLES: Final = 8
 """Seeded inputs when a recipe has no calibration data: their ranges converge at once."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """A share of the runs: every `of`-th, from number `index` on."""
+
+    index: int
+    of: int
+
+    def holds(self, run: int) -> bool:
+        """Whether the run of this number is in."""
+        return run % self.of == self.index
+
+
+WHOLE: Final = Part(0, 1)
+
+
 class CalibrationObserver:
     """Runs graphs in onnxruntime on `data.calibration` of a recipe, or on seeded inputs."""
 
-    def __init__(self, recipe: Recipe, progress: Progress | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, progress: Progress | None = None, part: Part = WHOLE
+    ) -> None:
         self._recipe = recipe
         self._progress = progress
+        self._part = part
         self._seeded: list[Feeds] | None = None
 
     @property
@@ -81,13 +100,20 @@ class CalibrationObserver:
         return [(file.relative_to(path).as_posix(), file) for file in files]
 
     def observe(
-        self, graph: Graph, values: Sequence[Value], *, activity: str = "calibrate"
+        self,
+        graph: Graph,
+        values: Sequence[Value],
+        *,
+        activity: str = "calibrate",
+        skip: int = 0,
     ) -> Iterator[Mapping[str, Array]]:
         """One run of `graph` per sample; see `optc.numerics.observe.Observer`."""
         names = list(dict.fromkeys(value.name for value in values))
         session = _open(graph, [graph.value(name) for name in names])
         outputs = {name: _port(name) for name in names}
-        for number, total, feeds in self._feeds(graph, session):
+        for run, (number, total, feeds) in enumerate(self._feeds(graph, session)):
+            if run < skip or not self._part.holds(run):
+                continue
             if self._progress is not None:
                 self._progress(activity, number, total)
             found = session.run(feeds, list(outputs.values()))

@@ -33,8 +33,8 @@ def look(prepared: Prepared, store: Store) -> dict[str, Any]:
     key = source_key(recipe, store)
     keys = []
     for group in grouped(prepared.plans):
-        observer = context_of(recipe, group[0]).observer
-        keys.append(step_keys(key, group[0].steps, target_digest(group[0]), observer))
+        context = context_of(recipe, group[0])
+        keys.append(step_keys(key, group[0].steps, target_digest(group[0]), context))
     return {
         "name": recipe.name,
         "output": str(recipe.output_path),

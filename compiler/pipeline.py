@@ -12,6 +12,7 @@ from optc.ir.dump import all_tensors
 from optc.ir.text import print_graph
 from optc.ir.verify import Verified, Violation, verify
 from optc.passes import LowerOperators
+from optc.rewrite.decisions import Decisions
 from optc.rewrite.journal import Journal
 from optc.rewrite.trace import Refusal, StepRecord
 
@@ -158,6 +159,7 @@ def run_pipeline(
         known = Verified()
         start = _begin(source, known, memo)
     graph, records, gains = start.graph, list(start.records), list(start.gains)
+    told = replace(context, decisions=Decisions(records))
     for index, step in enumerate(steps[start.done :], start.done):
         if progress is not None:
             progress(step.name, index, len(steps))
@@ -165,7 +167,8 @@ def run_pipeline(
             records.append(StepRecord(step.name, skipped=step.skipped))
             gains.append(())
             continue
-        record, saved = _run_step(graph, step.name, step.run, context, costs)
+        record, saved = _run_step(graph, step.name, step.run, told, costs)
+        told = replace(told, decisions=told.decisions.with_step(record))
         records.append(record)
         gains.append(saved)
         problems = verify(graph, known) if record.changed else _unexpected(record)
@@ -252,6 +255,8 @@ def _run_step(
         count_nodes(graph),
         seconds,
         decisions=result.decisions,
+        warnings=result.warnings,
+        figures=result.figures,
     )
     return record, tuple(journal.gains(graph)) if costs else ()
 
@@ -285,7 +290,9 @@ def _rerun(
     graph = source()
     for step in steps:
         if step.run is not None:
-            step.run.apply(graph, context)
+            decided = step.run.apply(graph, context).decisions
+            record = StepRecord(step.name, decisions=decided)
+            context = replace(context, decisions=context.decisions.with_step(record))
     return graph
 
 

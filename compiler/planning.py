@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from optc.emitter import Emitter
-from optc.groups import prediction_sizes, read_source, run_groups
+from optc.groups import decided, prediction_sizes, read_source, run_groups
 from optc.prepare import Prepared, prepare
 from optc.results import Outlook, Plan, fates
 from optc.rewrite.near_misses import near_misses
@@ -51,9 +51,10 @@ def plan(
         return graph
 
     for group, run in run_groups(prepared, source, sizes, None, progress):
-        emitter.check_graph(run.graph)
+        form = emitter.form(run.graph, decided(group[0], run))
         misses, became = near_misses(run.steps, run.graph), fates(labels, run.graph)
         for index, item in enumerate(group):
+            emitter.check_form(form, item.target, item.runtime)
             steps[item.target.id] = run.steps_for(index)
             outlooks[item.target.id] = Outlook(
                 misses, run.seconds[index], became, sizes, run.unknown

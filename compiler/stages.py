@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from optc.cache import Store
     from optc.ir import Graph
-    from optc.numerics.observe import Observer
+    from optc.passes.base import PassContext
     from optc.pipeline import PlannedStep
 
 STEP: Final = "step"
@@ -45,7 +45,7 @@ _LARGEST: Final = 1 << 30  # bytes of new tensors of one step; beyond, nothing i
 
 
 def step_keys(
-    source: str, steps: Sequence[PlannedStep], target: str, observer: Observer | None = None
+    source: str, steps: Sequence[PlannedStep], target: str, context: PassContext | None = None
 ) -> list[str]:
     """The keys of steps.
 
@@ -53,10 +53,13 @@ def step_keys(
         source: digest of the model, its shapes, and of what runs the steps.
         steps: the steps; one that is skipped has the key of the one before.
         target: digest of what steps that ask the target can learn.
-        observer: what steps that observe are given.
+        context: with what steps that observe are given: the observer, and accuracy goals.
     """
     keys, key = [], source
-    data = None if observer is None else [observer.digest, machine()]
+    observer = None if context is None else context.observer
+    data: list[object] | None = None
+    if context is not None and observer is not None:
+        data = [observer.digest, context.goals, machine()]
     for step in steps:
         if step.run is not None:
             asked = [target if step.run.asks_target else None, data if step.run.observes else None]
@@ -172,8 +175,8 @@ class Stages:
         )
         before, after = data["nodes"]
         decisions = tuple(
-            Decision(node, precision, rule, reason, figures, self._origins.origin(origin))
-            for node, precision, rule, reason, figures, origin in data["decisions"]
+            Decision(node, precision, rule, reason, figures, self._origins.origin(origin), value)
+            for node, precision, rule, reason, figures, origin, value in data["decisions"]
         )
         return StepRecord(
             data["name"],
@@ -183,6 +186,8 @@ class Stages:
             before,
             after,
             decisions=decisions,
+            warnings=tuple(data["warnings"]),
+            figures=data["figures"],
         )
 
     def _get(self, kind: str, key: str) -> dict[str, Any] | None:
@@ -261,9 +266,11 @@ class Stages:
                 for r in record.refusals
             ],
             "decisions": [
-                [d.node, d.precision, d.rule, d.reason, dict(d.figures), self._number(d)]
+                [d.node, d.precision, d.rule, d.reason, dict(d.figures), self._number(d), d.value]
                 for d in record.decisions
             ],
+            "warnings": list(record.warnings),
+            "figures": dict(record.figures),
         }
 
     def _number(self, found: Refusal | Decision) -> int | None:

@@ -20,7 +20,7 @@ _KIND: Final = "verification"
 _SECTIONS: Final = ("inputs", "runtime", "data", "emit", "accuracy", "verify")
 
 
-def verification_key(recipe: Recipe, graph: str) -> str:
+def verification_key(recipe: Recipe, graph: str, target: str) -> str:
     """Digest of everything that a verification depends on.
 
     The kind of CPU is a part of it: kernels differ. The number of its threads is not, which moves
@@ -29,10 +29,11 @@ def verification_key(recipe: Recipe, graph: str) -> str:
     Args:
         recipe: says what is compared, on which data, and how the graph is written.
         graph: digest of what decides the graph, which includes the source model.
+        target: digest of what else the target decides; empty where that is nothing.
     """
     sections = recipe.model_dump(mode="json", include=set(_SECTIONS))
     data = [file_digest(path) for path in data_files(recipe) if path.is_file()]
-    return digest_of("verification", toolchain(), machine(), graph, sections, data)
+    return digest_of("verification", toolchain(), machine(), graph, target, sections, data)
 
 
 def find_verification(store: Store, key: str) -> Verification | None:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from optc.rewrite.decisions import Decisions
 from optc.rewrite.driver import apply_rules
 from optc.rewrite.trace import Trace
+from optc.targets import load_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from optc.numerics.observe import Observer
     from optc.rewrite.pattern import Rule
     from optc.rewrite.trace import Decision, Refusal
+    from optc.targets import Target
 
 
 class PassOptions(BaseModel):
@@ -34,11 +37,26 @@ class PassContext:
         runtime: name of the runtime that will execute the model, e.g. ``onnxruntime``.
         observer: runs the graph on calibration data; None where there is none to run on. Only for
             passes with `observes`.
+        decisions: what earlier steps decided about precisions; ask it with ``decisions.of(node)``.
+        cpu: descriptor of the target; None: the one that is shipped under its name.
+        goals: accuracy goals of the recipe, as metric and limit; only with an observer.
     """
 
     target: str = "cascadelake"
     runtime: str = "onnxruntime"
     observer: Observer | None = None
+    decisions: Decisions = field(default_factory=Decisions)
+    cpu: Target | None = None
+    goals: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def described(self) -> Target:
+        """Descriptor of the target.
+
+        Raises:
+            TargetError: there is no such target.
+        """
+        return load_target(self.target) if self.cpu is None else self.cpu
 
 
 @dataclass(frozen=True)
@@ -50,12 +68,17 @@ class PassResult:
         counts: how often each rule applied, by rule name; only rules that applied.
         refusals: matches that were not legal to rewrite, and the nearest miss of each rule.
         decisions: the precision that operations are to be computed in, and why.
+        warnings: what the user should look at, e.g. a selector that fits nothing; the name of the
+            pass is put before each.
+        figures: what the run as a whole comes to, by name; the same on every machine.
     """
 
     changed: bool
     counts: Mapping[str, int] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    warnings: tuple[str, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Pass:

@@ -69,14 +69,12 @@ class Atom:
         value: Value | None = None,
     ) -> None:
         self.kind, self.inner, self.axes, self.value = kind, inner, axes, value
-        self.depth = 0 if inner is None else 1 + inner.depth
+        self.depth: int = 0 if inner is None else 1 + inner.depth
         if self.depth > _DEEPEST:
             raise FormulaTooLongError
         self._hash = hash((kind, inner, axes, value))
-        if inner is not None:
-            self.values = inner.values
-        else:
-            self.values = _NONE if value is None else frozenset({value})
+        own = _NONE if value is None else frozenset({value})
+        self.values: frozenset[Value] = own if inner is None else inner.values
         name = "" if value is None else value.name
         self.sort_key: str = f"{kind}{axes or ''}{name}{inner.sort_key if inner else ''}"
 
@@ -121,7 +119,8 @@ class Formula:
         self.terms = terms
         self._hash = hash(terms)
         self._sort_key = ""
-        depth, values = 0, _NONE
+        depth = 0
+        values = _NONE
         for monomial, _ in terms:
             for atom, _ in monomial:
                 depth = max(depth, atom.depth)
@@ -135,8 +134,9 @@ class Formula:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        same = isinstance(other, Formula) and self._hash == other._hash
-        return same and self.terms == other.terms
+        if not isinstance(other, Formula) or self._hash != other._hash:
+            return False
+        return self.terms == other.terms
 
     @property
     def sort_key(self) -> str:

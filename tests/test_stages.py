@@ -160,11 +160,13 @@ def test_keys_hold_what_a_step_may_know() -> None:
     assert one[:2] == other[:2]
     assert not set(one[2:]) & set(other[2:])
     steps = [*first, PlannedStep("look", Look()), *planned(STEPS[2:3])]
-    one = step_keys(SOURCE, steps, "clx", Data("1"))
-    other = step_keys(SOURCE, steps, "spr", Data("2"))
+    one = step_keys(SOURCE, steps, "clx", PassContext(observer=Data("1")))
+    other = step_keys(SOURCE, steps, "spr", PassContext(observer=Data("2")))
     assert one[:2] == other[:2]
     assert not set(one[2:]) & set(other[2:])
-    assert step_keys(SOURCE, steps, "spr", Data("1")) == one
+    assert step_keys(SOURCE, steps, "spr", PassContext(observer=Data("1"))) == one
+    goals = PassContext(observer=Data("1"), goals=(("cosine", 0.9),))
+    assert not set(step_keys(SOURCE, steps, "clx", goals)[2:]) & set(one[2:])
     assert not set(step_keys("1" * 64, steps, "clx")) & set(step_keys(SOURCE, steps, "clx"))
 
 

@@ -163,7 +163,7 @@ class _Job:
         place.mkdir()
         graph = graph_after(lambda: read_source(self.recipe), self.item.steps, count, self.context)
         seconds = sum(self.cost(g, node) or 0.0 for g in graph.walk() for node in g.ordered())
-        model, *_ = self.emitter.save(graph, place)
+        model, *_ = self.emitter.save(self.emitter.form(graph), place)
         subject = resting(find_subject(model, runtime=self.recipe.runtime, label=label))
         return _Stage(subject, seconds, print_graph(graph))
 

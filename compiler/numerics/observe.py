@@ -31,7 +31,12 @@ class Observer(Protocol):
         """SHA-256 of everything that decides the inputs; equal digests give equal inputs."""
 
     def observe(
-        self, graph: Graph, values: Sequence[Value], *, activity: str = "calibrate"
+        self,
+        graph: Graph,
+        values: Sequence[Value],
+        *,
+        activity: str = "calibrate",
+        skip: int = 0,
     ) -> Iterator[Mapping[str, Array]]:
         """One run of `graph` per sample, in order.
 
@@ -42,6 +47,7 @@ class Observer(Protocol):
                 is. Canonical operations are computed in a form that the runtime has.
             values: values of it to look at, in any order; constants are not allowed.
             activity: what progress calls this.
+            skip: runs to leave out, from the first on.
 
         Yields:
             The arrays of the values, by name.

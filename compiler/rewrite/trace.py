@@ -67,6 +67,7 @@ class Decision:
         figures: what the decision rests on, by name, e.g. ``sqnr_db``; rounded, the same on every
             machine.
         origin: provenance of the operation; None for one of the source model.
+        value: its first result, which tells apart operations of one name.
     """
 
     node: str
@@ -75,6 +76,7 @@ class Decision:
     reason: str
     figures: Mapping[str, float] = field(default_factory=dict)
     origin: Origin | None = field(default=None, compare=False, repr=False)
+    value: str = field(default="", compare=False, repr=False)
 
     def to_dict(self) -> dict[str, object]:
         """As data."""
@@ -133,7 +135,7 @@ class Trace:
     ) -> None:
         """Record the precision that an operation is to be computed in; the last word counts."""
         self._decisions[node] = Decision(
-            node.label, precision, rule, reason, figures or {}, node.origin
+            node.label, precision, rule, reason, figures or {}, node.origin, node.key
         )
 
     @property
@@ -256,6 +258,8 @@ class StepRecord:
         skipped: why the step did not run (its `when` does not hold); empty when it ran.
         gains: predicted gain of the rewrites of each rule; empty where it was not asked for.
         decisions: the precisions that it chose, with reasons.
+        warnings: what the user should look at; they reach the report's `warnings`, with its name.
+        figures: what it comes to as a whole, by name; the same on every machine.
     """
 
     name: str
@@ -268,6 +272,8 @@ class StepRecord:
     skipped: str = ""
     gains: Mapping[str, Gain] = field(default_factory=dict)
     decisions: tuple[Decision, ...] = ()
+    warnings: tuple[str, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def gain(self) -> Gain:
@@ -280,6 +286,7 @@ class StepRecord:
             return {"pass": self.name, "skipped": self.skipped}
         gains = {rule: self.gains[rule].to_dict() for rule in sorted(self.gains)}
         chosen = [decision.to_dict() for decision in self.decisions]
+        figures = dict(sorted(self.figures.items()))
         return {
             "pass": self.name,
             "changed": self.changed,
@@ -290,4 +297,6 @@ class StepRecord:
                 {"rule": r.rule, "node": r.node, "reason": r.reason, "near_miss": r.miss}
                 for r in self.refusals
             ],
-        } | ({"decisions": chosen} if chosen else {})
+            **({"figures": figures} if figures else {}),
+            **({"decisions": chosen} if chosen else {}),
+        }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optc.ir import Kind, Node, Origin
+from optc.ir import DType, Graph, Kind, Node, Origin, TensorType
 from optc.rewrite.decisions import Decisions
 from optc.rewrite.trace import StepRecord, Trace
 
@@ -52,3 +52,26 @@ def test_what_is_gone_has_none() -> None:
     trace.decided("assign", node, "bf16", "worth it")
     trace.forget(node)
     assert trace.decisions == ()
+
+
+def test_operations_of_one_name_have_their_own_decisions() -> None:
+    graph = Graph("g", {"": 17})
+    x = graph.add_input("x", TensorType(DType.F32, (4,)))
+    first = graph.add("Relu", [x], outputs=["y"], name="same")
+    second = graph.add("Tanh", [first.output], outputs=["z"], name="same")
+    trace = Trace("assign")
+    trace.decided("allow", first, "bf16", "worth it")
+    trace.decided("deny", second, "fp32", "denied")
+    found = Decisions([StepRecord("assign", decisions=trace.decisions)])
+    assert [d.precision for d in map(found.of, (first, second)) if d] == ["bf16", "fp32"]
+
+
+def test_a_later_step_is_added_to_a_copy() -> None:
+    node, trace = operation("a"), Trace("assign")
+    trace.decided("allow", node, "bf16", "worth it")
+    none = Decisions()
+    some = none.with_step(StepRecord("assign", decisions=trace.decisions))
+    assert none.of(node) is None
+    assert not none
+    assert some.with_step(StepRecord("idle")) is some
+    assert some.of(node) is not None
