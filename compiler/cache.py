@@ -21,7 +21,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from optc.errors import OutputError
 
@@ -68,6 +68,15 @@ class MemoryStore:
     def put(self, kind: str, key: str, data: bytes) -> None:
         """Keep content."""
         self._entries[kind, key] = data
+
+
+def as_bytes(data: object) -> bytes:
+    """JSON data as bytes to keep; numbers of numpy become plain ones."""
+    return json.dumps(data, separators=(",", ":"), default=_plain).encode()
+
+
+def _plain(item: Any) -> Any:
+    return item.item()
 
 
 def digest_of(*parts: object) -> str:

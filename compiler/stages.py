@@ -18,7 +18,7 @@ import math
 import zlib
 from typing import TYPE_CHECKING, Any, Final
 
-from optc.cache import digest_of
+from optc.cache import as_bytes, digest_of
 from optc.ir.dump import Origins, all_tensors, dump_graph
 from optc.ir.restore import load_graph
 from optc.ir.tensor import Tensor
@@ -278,8 +278,7 @@ class Stages:
         return self._origins.number(found.origin)
 
     def _put(self, kind: str, key: str, data: Mapping[str, Any]) -> None:
-        text = json.dumps(data, separators=(",", ":"))
-        self._store.put(kind, key, zlib.compress(text.encode(), 1))
+        self._store.put(kind, key, zlib.compress(as_bytes(data), 1))
 
 
 def _gain_data(gains: Mapping[str, Gain]) -> dict[str, Any]:

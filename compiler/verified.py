@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from optc.cache import digest_of
+from optc.cache import as_bytes, digest_of
 from optc.emit.folder import file_digest
 from optc.kept import dump_verification, load_verification
 from optc.reads import data_files
@@ -45,9 +45,4 @@ def find_verification(store: Store, key: str) -> Verification | None:
 def keep_verification(store: Store, key: str, made: Verification) -> None:
     """Keep a verification, unless it missed a goal: that is said anew each time."""
     if made.missed is None:
-        text = json.dumps(dump_verification(made), default=_plain)
-        store.put(_KIND, key, text.encode())
-
-
-def _plain(item: Any) -> Any:
-    return item.item()  # a number of numpy
+        store.put(_KIND, key, as_bytes(dump_verification(made)))

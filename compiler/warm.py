@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from optc.cache import digest_of
+from optc.cache import as_bytes, digest_of
 from optc.emit.folder import MANIFEST, file_digest, replacing, write_json
 from optc.kept import dump_step, dump_verification, load_step, load_verification
 from optc.results import Artifact, CompileResult
@@ -104,10 +104,10 @@ class Request:
         digests = _Digests(cache)
         reads = [[self._encode(path), digests.of(path)] for path in result.inputs]
         found = digest_of(key, reads)
-        cache.put(_RESULT, found, _bytes(self._data(result, output)))
+        cache.put(_RESULT, found, as_bytes(self._data(result, output)))
         variants = [v for v in self._variants(cache, key) if v["result"] != found]
         variants = [{"reads": reads, "result": found}, *variants][:_VARIANTS]
-        cache.put(_REQUEST, key, _bytes({"variants": variants}))
+        cache.put(_REQUEST, key, as_bytes({"variants": variants}))
 
     # ---- keys ----------------------------------------------------------------------------------
 
@@ -271,11 +271,3 @@ def _write(cache: Cache, data: Mapping[str, Any], folder: Path) -> None:
         if name in data["executable"]:
             path.chmod(_EXECUTABLE)
     write_json(folder / MANIFEST, data["manifest"])
-
-
-def _bytes(data: object) -> bytes:
-    return json.dumps(data, separators=(",", ":"), default=_plain).encode()
-
-
-def _plain(item: Any) -> Any:
-    return item.item()  # a number of numpy
