@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING
 from optc.cache import Cache, open_cache
 from optc.emit.folder import MANIFEST, file_digest, replacing, write_json, write_manifest
 from optc.emit.report import build_report, node_rows, obstacles, op_counts, precision_counts
+from optc.emit.statistics import constant_bytes
 from optc.emitter import Emitter
 from optc.groups import (
     context_of,
     decided,
     external_files,
-    grouped,
     prediction_sizes,
     read_source,
     run_group,
     run_groups,
     target_digest,
+    target_groups,
 )
 from optc.ir import clone
 from optc.ir.text import print_graph
@@ -36,9 +37,11 @@ from optc.reads import files_read
 from optc.recipe import resolve_pipeline
 from optc.results import Artifact, CompileResult, Plan
 from optc.rewrite.decisions import Decisions
+from optc.saturating import saturates_without_vnni
 from optc.targets import load_runtime, load_target
 from optc.verified import find_verification, keep_verification, verification_key
 from optc.warm import Request
+from optc.warnings import compile_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -174,7 +177,7 @@ def make_group(
     Args:
         prepared: the recipe and all its targets.
         folder: an empty folder to write into.
-        index: number of the group, as of `optc.groups.grouped`.
+        index: number of the group, as of `optc.groups.target_groups`.
         verify: as for `compile`.
         cache: where to keep what is made.
         progress: callback for long work.
@@ -183,7 +186,7 @@ def make_group(
         OptcError: as for `compile`.
     """
     job = _Compile(prepared, verify and prepared.recipe.verify.enabled, progress, cache)
-    group = grouped(prepared.plans)[index]
+    group = target_groups(prepared)[index]
     run = run_group(prepared, group, job.source, job.sizes, None, progress, cache)
     job.emit(group, run, folder)
     if job.missed is not None and not job.keep:
@@ -206,6 +209,7 @@ class _Compile:
         self.warnings: list[str] = []
         self.source_ops: dict[str, int] = {}
         self.external: list[Path] = []
+        self.source_bytes = 0
         self.sizes: dict[str, int] = {}
 
     @contextmanager
@@ -222,6 +226,7 @@ class _Compile:
         graph = read_source(self.recipe)
         if not self.source_ops:
             self.source_ops = op_counts(graph)
+            self.source_bytes = constant_bytes(graph)
             self.sizes.update(prediction_sizes(self.recipe, graph))
             self.external = external_files(graph)
         return graph
@@ -263,6 +268,7 @@ class _Compile:
             model_bytes=sum(file.stat().st_size for file in model),
             precisions=used_precisions(precision_counts(form.graph, lowered)),
             ops=frozenset(op_counts(form.graph)),
+            saturates=saturates_without_vnni(form.graph, item.runtime.id),
         )
         settings = self.recipe.launch.settings
         if lowered:
@@ -315,12 +321,10 @@ class _Compile:
     ) -> None:
         hint, decisions = self.recipe.launch.precision, Decisions(steps)
         graph, lowered = form.graph, form.lowered_on(item.target, item.runtime)
-        rows = node_rows(graph, item.target, item.runtime, hint, decisions, lowered)
-        warnings = list(verification.warnings) if verification else []
-        warnings += [f"{step.name}: {text}" for step in steps for text in step.warnings]
-        warnings += [*self.emitter.warnings(form), *obstacles(rows, item.runtime)]
-        if verification is None and self.recipe.accuracy:
-            warnings.append("accuracy goals were not measured: verification is switched off")
+        noise = verification.layers if verification else None
+        rows = node_rows(graph, item.target, item.runtime, hint, decisions, lowered, noise)
+        warnings = compile_warnings(self.emitter, form, item, steps, verification)
+        warnings += obstacles(rows, item.runtime)
         notes = verification.notes if verification else ()
         self.warnings += [text for text in (*warnings, *notes) if text not in self.warnings]
         report = build_report(
@@ -328,6 +332,7 @@ class _Compile:
             target=item.target,
             runtime=item.runtime,
             source_ops=self.source_ops,
+            source_bytes=self.source_bytes,
             graph=graph,
             steps=steps,
             outlook=(seconds, self.sizes),
@@ -345,6 +350,7 @@ class _Compile:
             place / "launch",
             steps,
             verification,
+            precision_counts(graph, lowered),
         )
 
     @property

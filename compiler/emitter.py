@@ -81,6 +81,11 @@ class Emitter:
         return self.recipe.emit.format == "openvino"
 
     @property
+    def engine(self) -> str:
+        """The runtime that `open` loads an emitted model in."""
+        return "openvino" if self.is_ir else "onnxruntime"
+
+    @property
     def model_file(self) -> str:
         """Name of the model file."""
         return _FILES[self.recipe.emit.format]
@@ -118,7 +123,7 @@ class Emitter:
         implicit = self.is_ir and self.recipe.emit.bf16 == "implicit"
         stated = graph
         if next(computing(graph), None) is None:
-            if context is None or not context.decisions or not implicit:
+            if context is None or not implicit or not context.decisions.has("bf16"):
                 return Form(graph)
             stated = clone(graph)
             if not CastBf16().apply(stated, context).changed:
@@ -238,18 +243,9 @@ class Emitter:
             return None
 
     def warnings(self, form: Form) -> list[str]:
-        """What the recipe or the plan asks for and does not get, and what is left as it was."""
-        graph, opset = form.graph, self.recipe.emit.opset
-        found = []
-        if opset is not None and graph.opset != opset:
-            raised = "could not be raised: see the refusals"
-            why = "is not lowered" if graph.opset > opset else raised
-            found.append(f"emit.opset asks for {opset}; the model has {graph.opset} and {why}")
-        if graph.model.functions:
-            names = ", ".join(sorted(name for _, name, _ in graph.model.functions))
-            found.append(f"bodies of model-local functions are carried, not optimized: {names}")
-        missing = unmatched(self.recipe.emit.keep_fp32, graph)
-        found += [f"emit.keep_fp32: no node fits {selector}" for selector in missing]
+        """What the recipe or the plan asks of the format, and does not get."""
+        missing = unmatched(self.recipe.emit.keep_fp32, form.graph)
+        found = [f"emit.keep_fp32: no node fits {selector}" for selector in missing]
         if form.lowered and (lost := self._lost(form)):
             found.append(
                 f"{len(lost)} operations that are to stay fp32, {lost[0].label} "

@@ -13,10 +13,11 @@ from optc.frontend.onnx import load_model
 from optc.ir.bind import bind_inputs
 from optc.ir.dump import all_tensors
 from optc.numerics.timing import assumed_sizes, timer
+from optc.passes.base import AccuracyGoal
 from optc.pipeline import run_pipeline
 from optc.rewrite.decisions import Decisions
 from optc.stages import Stages, step_keys
-from optc.toolchain import toolchain
+from optc.toolchain import machine, toolchain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,7 +50,7 @@ def context_of(recipe: Recipe, plan: TargetPlan, progress: Progress | None = Non
         return plan.context
     from optc.observer import CalibrationObserver  # with all that runs models
 
-    goals = tuple((goal.metric, goal.limit) for goal in recipe.accuracy)
+    goals = tuple(AccuracyGoal(goal.metric, goal.limit) for goal in recipe.accuracy)
     return replace(plan.context, observer=CalibrationObserver(recipe, progress), goals=goals)
 
 
@@ -124,9 +125,23 @@ def target_digest(plan: TargetPlan) -> str:
     return digest_of("target", known.model_dump_json(), plan.runtime.id)
 
 
-def grouped(plans: Sequence[TargetPlan]) -> list[list[TargetPlan]]:
-    """Targets that share their passes, in the order of the first of each group."""
-    left, groups = list(plans), []
+def data_digest(recipe: Recipe, context: PassContext) -> str | None:
+    """Digest of what passes can learn by running the graph: data, goals, statistics, and the CPU.
+
+    None where no pass does that.
+    """
+    if context.observer is None:
+        return None
+    statistics, given = None, recipe.data.calibration
+    if given is not None and given.statistics is not None:
+        place = recipe.locate(given.statistics)
+        statistics = file_digest(place) if place.is_file() else ""
+    return digest_of("data", context.observer.digest, context.goals, statistics, machine())
+
+
+def target_groups(prepared: Prepared) -> list[list[TargetPlan]]:
+    """The targets of a recipe, those together whose passes give them one graph."""
+    left, groups = list(prepared.plans), []
     while left:
         first = left[0]
         groups.append([first, *(other for other in left[1:] if first.shares_with(other))])
@@ -154,7 +169,7 @@ def run_groups(
         progress: told before each pass.
         store: knows the stages of earlier compiles.
     """
-    groups = grouped(prepared.plans)
+    groups = target_groups(prepared)
     if dump_dir is not None:
         store = None  # every step has to run to be written down
     elif store is None and len(groups) > 1:
@@ -183,7 +198,7 @@ def run_group(
     memo = None
     if store is not None:
         key = source_key(prepared.recipe, store)
-        keys = step_keys(key, steps, target_digest(first), context)
+        keys = step_keys(key, steps, target_digest(first), data_digest(prepared.recipe, context))
         memo = Stages(store, key, keys, [cost_digest(plan) for plan in priced], steps)
     run = run_pipeline(
         source,

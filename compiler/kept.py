@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from optc.numerics.comparison import Comparison, OutputComparison
 from optc.numerics.tolerance import Tolerance
 from optc.rewrite.trace import Decision, Gain, Refusal, Sources, StepRecord
-from optc.verdict import GoalResult, MeasuredGoal, Verification
+from optc.verdict import GoalResult, MeasuredGoal, OutputNoise, Quantized, Verification
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,6 +70,7 @@ def dump_verification(found: Verification) -> dict[str, Any]:
         "keep": found.keep,
         "warnings": list(found.warnings),
         "notes": list(found.notes),
+        "quantized": found.quantized and _dump_quantized(found.quantized),
     }
 
 
@@ -84,7 +85,22 @@ def load_verification(data: Mapping[str, Any]) -> Verification:
         keep=data["keep"],
         warnings=tuple(data["warnings"]),
         notes=tuple(data["notes"]),
+        quantized=data["quantized"] and _load_quantized(data["quantized"]),
     )
+
+
+def _dump_quantized(found: Quantized) -> dict[str, Any]:
+    return {
+        "outputs": [[o.name, o.sqnr, o.floor] for o in found.outputs],
+        "layers": dict(found.layers),
+        "simulated": [[o.name, o.sqnr, o.floor] for o in found.simulated],
+    }
+
+
+def _load_quantized(data: Mapping[str, Any]) -> Quantized:
+    outputs = tuple(OutputNoise(*row) for row in data["outputs"])
+    simulated = tuple(OutputNoise(*row) for row in data["simulated"])
+    return Quantized(outputs, data["layers"], simulated)
 
 
 def _load_output(data: Mapping[str, Any]) -> OutputComparison:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from optc.groups import (
     context_of,
-    grouped,
+    data_digest,
     model_bytes,
     prediction_sizes,
     read_source,
     run_group,
     source_key,
     target_digest,
+    target_groups,
 )
 from optc.stages import step_keys
 
@@ -32,9 +33,9 @@ def look(prepared: Prepared, store: Store) -> dict[str, Any]:
     recipe = prepared.recipe
     key = source_key(recipe, store)
     keys = []
-    for group in grouped(prepared.plans):
-        context = context_of(recipe, group[0])
-        keys.append(step_keys(key, group[0].steps, target_digest(group[0]), context))
+    for group in target_groups(prepared):
+        data = data_digest(recipe, context_of(recipe, group[0]))
+        keys.append(step_keys(key, group[0].steps, target_digest(group[0]), data))
     return {
         "name": recipe.name,
         "output": str(recipe.output_path),
@@ -55,5 +56,5 @@ def make_stages(
         sizes.update(prediction_sizes(recipe, graph))
         return graph
 
-    chosen = grouped(prepared.plans)[group]
+    chosen = target_groups(prepared)[group]
     run_group(prepared, chosen, source, sizes, None, progress, store, count=count)

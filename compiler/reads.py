@@ -33,7 +33,7 @@ def files_read(
 
 
 def data_files(recipe: Recipe) -> list[Path]:
-    """Files of calibration and validation data, sorted; a folder comes before what is in it."""
+    """Files of data and of statistics about it; a folder comes before what is in it, sorted."""
     found = []
     for data in (recipe.data.calibration, recipe.data.validation):
         if data is None:
@@ -43,6 +43,9 @@ def data_files(recipe: Recipe) -> list[Path]:
         if path.is_dir():
             inside = (item for item in path.rglob("*") if item.is_file())
             found += sorted(inside)
+    calibration = recipe.data.calibration
+    if calibration is not None and calibration.statistics is not None:
+        found.append(recipe.locate(calibration.statistics))
     return found
 
 

@@ -112,6 +112,7 @@ class Artifact:
         launch: folder with the launch config.
         steps: what the passes did.
         verification: the comparison with the source model; None when it was switched off.
+        precision: operations of the result by operator and precision.
     """
 
     target: str
@@ -121,6 +122,7 @@ class Artifact:
     launch: Path
     steps: tuple[StepRecord, ...]
     verification: Verification | None
+    precision: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """The artifact as data, with measured figures and times."""
@@ -133,6 +135,7 @@ class Artifact:
                 {**step.to_dict(), "seconds": round(step.seconds, 4)} for step in self.steps
             ],
             "verification": self.verification.to_dict() if self.verification else None,
+            "precision": {op: dict(row) for op, row in self.precision.items()},
         }
 
 

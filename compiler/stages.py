@@ -26,14 +26,12 @@ from optc.ir.types import DType
 from optc.pipeline import Resumed
 from optc.recipe.steps import canonical
 from optc.rewrite.trace import Decision, Gain, Refusal, Sources, StepRecord
-from optc.toolchain import machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from optc.cache import Store
     from optc.ir import Graph
-    from optc.passes.base import PassContext
     from optc.pipeline import PlannedStep
 
 STEP: Final = "step"
@@ -45,7 +43,7 @@ _LARGEST: Final = 1 << 30  # bytes of new tensors of one step; beyond, nothing i
 
 
 def step_keys(
-    source: str, steps: Sequence[PlannedStep], target: str, context: PassContext | None = None
+    source: str, steps: Sequence[PlannedStep], target: str, data: str | None = None
 ) -> list[str]:
     """The keys of steps.
 
@@ -53,13 +51,9 @@ def step_keys(
         source: digest of the model, its shapes, and of what runs the steps.
         steps: the steps; one that is skipped has the key of the one before.
         target: digest of what steps that ask the target can learn.
-        context: with what steps that observe are given: the observer, and accuracy goals.
+        data: digest of what steps that observe can learn.
     """
     keys, key = [], source
-    observer = None if context is None else context.observer
-    data: list[object] | None = None
-    if context is not None and observer is not None:
-        data = [observer.digest, context.goals, machine()]
     for step in steps:
         if step.run is not None:
             asked = [target if step.run.asks_target else None, data if step.run.observes else None]
@@ -67,6 +61,16 @@ def step_keys(
             key = digest_of("step", key, step.name, options, asked)
         keys.append(key)
     return keys
+
+
+def _reference_at(steps: Sequence[PlannedStep]) -> int | None:
+    """Which step lowers precision first, where one behind it looks at the graph before that."""
+    runs = [step.run for step in steps]
+    lowers = (i for i, run in enumerate(runs) if run is not None and run.quantizes)
+    first = next(lowers, None)
+    if first is None or not any(run is not None and run.needs_reference for run in runs[first:]):
+        return None
+    return first
 
 
 class Stages:
@@ -109,6 +113,9 @@ class Stages:
     def resume(self, source: Callable[[], Graph]) -> Resumed | None:
         """The longest beginning of the pipeline that is known; None when nothing is."""
         rows = self._rows()
+        before = _reference_at(self._steps)
+        if before is not None and len(rows) <= len(self._steps):
+            rows = rows[: before + 1]  # what is left may ask for the graph as it was there
         while len(rows) > 1:
             found = self._restored(rows, source)
             if found is not None:

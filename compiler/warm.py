@@ -182,6 +182,7 @@ class Request:
                     "steps": [dump_step(step) for step in artifact.steps],
                     "verification": artifact.verification
                     and dump_verification(artifact.verification),
+                    "precision": {op: dict(row) for op, row in artifact.precision.items()},
                 }
                 for name, artifact in result.artifacts.items()
             },
@@ -201,6 +202,7 @@ class Request:
                 place / "launch",
                 tuple(load_step(step) for step in item["steps"]),
                 None if verification is None else load_verification(verification),
+                item["precision"],
             )
         return CompileResult(
             name=data["name"],

@@ -140,19 +140,6 @@ class Look(Pass):
         return PassResult(False)
 
 
-class Data:
-    """An observer that has nothing but its digest."""
-
-    origin = "data"
-    real = True
-
-    def __init__(self, digest: str) -> None:
-        self.digest = digest
-
-    def observe(self, *args: Any, **options: Any) -> Any:
-        raise NotImplementedError
-
-
 def test_keys_hold_what_a_step_may_know() -> None:
     first = planned(STEPS[:2])
     steps = [*first, PlannedStep("stamp", Stamp()), *planned(STEPS[2:3])]
@@ -160,13 +147,11 @@ def test_keys_hold_what_a_step_may_know() -> None:
     assert one[:2] == other[:2]
     assert not set(one[2:]) & set(other[2:])
     steps = [*first, PlannedStep("look", Look()), *planned(STEPS[2:3])]
-    one = step_keys(SOURCE, steps, "clx", PassContext(observer=Data("1")))
-    other = step_keys(SOURCE, steps, "spr", PassContext(observer=Data("2")))
+    one = step_keys(SOURCE, steps, "clx", "data")
+    other = step_keys(SOURCE, steps, "spr", "other data")
     assert one[:2] == other[:2]
     assert not set(one[2:]) & set(other[2:])
-    assert step_keys(SOURCE, steps, "spr", PassContext(observer=Data("1"))) == one
-    goals = PassContext(observer=Data("1"), goals=(("cosine", 0.9),))
-    assert not set(step_keys(SOURCE, steps, "clx", goals)[2:]) & set(one[2:])
+    assert step_keys(SOURCE, steps, "spr", "data") == one
     assert not set(step_keys("1" * 64, steps, "clx")) & set(step_keys(SOURCE, steps, "clx"))
 
 
@@ -242,3 +227,36 @@ def test_a_graph_whose_recorded_types_are_stale_is_kept_as_it_was_read() -> None
     assert (first.resumed, second.resumed) == (0, 2)
     assert facts(first) == facts(second)
     assert second.steps[0].refusals == first.steps[0].refusals
+
+
+class Lower(Pass):
+    """Lowers precision, as far as the pipeline knows."""
+
+    name = "lower"
+    quantizes: ClassVar[bool] = True
+
+    def apply(self, graph: Graph, context: PassContext) -> PassResult:
+        graph.metadata["lowered"] = "yes"
+        return PassResult(True, {"lower": 1})
+
+
+class Compare(Pass):
+    """Looks at the graph before that."""
+
+    name = "compare"
+    needs_reference: ClassVar[bool] = True
+    seen: ClassVar[list[bool]] = []
+
+    def apply(self, graph: Graph, context: PassContext) -> PassResult:
+        self.seen.append(context.reference is not None)
+        return PassResult(False)
+
+
+def test_a_step_that_looks_back_gets_what_it_looks_at() -> None:
+    first = [*planned(STEPS[:2]), PlannedStep("lower", Lower()), *planned(STEPS[2:3])]
+    store, steps = MemoryStore(), [*first, PlannedStep("compare", Compare())]
+    run(steps, store)
+    assert run(steps, store).resumed == len(steps)
+    other = [*first, *planned(["remove-dead"]), PlannedStep("compare", Compare())]
+    assert run(other, store).resumed == 2
+    assert Compare.seen == [True, True]

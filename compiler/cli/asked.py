@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from optc.results import CompileResult
 
 
-Form: TypeAlias = Literal["text", "quiet", "json", "lines"]
-"""What is printed: text for people, nothing but warnings, one JSON object, a line per artefact."""
+Form: TypeAlias = Literal["text", "json", "lines"]
+"""What is printed: text for people, one JSON object, or a line of JSON per artefact."""
 
 
 @dataclass(frozen=True)

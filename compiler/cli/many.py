@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from optc.cli.asked import artefact_lines, error_line
-from optc.cli.console import progress, say, say_json, warn
+from optc.cli.console import note, progress, say, say_json, show_error_text, warn
 from optc.cli.tables import table
 from optc.files import write_text
 
@@ -96,10 +96,7 @@ def _warn(outcome: Outcome) -> None:
     for message in outcome.result["warnings"] if outcome.result else ():
         warn(f"{outcome.recipe}: {message}")
     if outcome.error is not None:
-        typer.secho("error: ", err=True, fg="red", bold=True, nl=False)
-        typer.echo(f"{outcome.recipe}: {outcome.error['text']}", err=True)
-        if detail := outcome.error.get("detail"):
-            typer.echo(detail, err=True)
+        show_error_text(f"{outcome.recipe}: {outcome.error['text']}", outcome.error.get("detail"))
 
 
 def _lines(outcome: Outcome) -> Iterator[str]:
@@ -129,7 +126,7 @@ def _show_table(outcomes: Sequence[Outcome]) -> None:
         for name, artifact in outcome.result["artifacts"].items():
             rows.append((str(outcome.recipe), name, *_cells(outcome.result, artifact), seconds))
     for line in table(rows, right=(5,)):
-        say(line)
+        note(line)
 
 
 def _cells(result: Mapping[str, Any], artifact: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from optc.emit.statistics import constant_bytes, quantized_ranges
 from optc.numerics.planned import plan_node
 from optc.rewrite.near_misses import near_misses
 from optc.rewrite.trace import Gain
@@ -48,6 +50,7 @@ def node_rows(
     hint: Precision,
     decisions: Decisions | None = None,
     lowered: Collection[Node] = (),
+    noise: Mapping[str, float] | None = None,
 ) -> list[dict[str, object]]:
     """One row per operation, in execution order: name, operator, precision and its reason, origin.
 
@@ -57,7 +60,8 @@ def node_rows(
     Multiply-accumulate operations also say how they are written, the kernel that the runtime has
     for that on the target with its ``isa``, and ``expected`` with an ``obstacle`` where it computes
     in another precision. Those in `lowered` the runtime computes in bf16, whatever `hint` says of
-    the rest. ``made_by`` and ``sources`` stand only on operations that a pass made.
+    the rest. ``sqnr_db`` is what `noise` says of the label, in whole decibels: more digits depend
+    on the machine. ``made_by`` and ``sources`` stand only on operations that a pass made.
     """
     table = shipped_kernels(runtime.id)
     rows: list[dict[str, object]] = []
@@ -79,6 +83,8 @@ def node_rows(
                 row |= {"form": plan.form, "kernel": plan.kernel, "isa": plan.isa}
             if plan.obstacle:
                 row |= {"expected": plan.expected, "obstacle": plan.obstacle}
+            if noise is not None and math.isfinite(ratio := noise.get(node.label, math.inf)):
+                row["sqnr_db"] = round(ratio)
             if node.origin is not None and node.origin.made_by:
                 row["made_by"] = list(node.origin.passes())
                 row["sources"] = list(node.origin.sources())
@@ -105,6 +111,7 @@ def build_report(
     target: Target,
     runtime: Runtime,
     source_ops: Mapping[str, int],
+    source_bytes: int,
     graph: Graph,
     steps: Sequence[StepRecord],
     outlook: tuple[float, Mapping[str, int]],
@@ -120,6 +127,7 @@ def build_report(
         target: CPU target.
         runtime: runtime that will execute the model.
         source_ops: `op_counts` of the model as it was read.
+        source_bytes: bytes of its constants.
         graph: the final graph.
         steps: what the passes did.
         outlook: predicted time of the final graph on one core, and the sizes assumed for it.
@@ -143,6 +151,8 @@ def build_report(
             "result_by_type": result_ops,
         },
         "precision": precision_counts(graph, lowered),
+        "constant_bytes": {"source": source_bytes, "result": constant_bytes(graph)},
+        "ranges": quantized_ranges(graph),
         "passes": [step.to_dict() for step in steps],
         "predicted": {
             "microseconds": round(outlook[0] * 1e6, 3),
