@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from optc.emit.drawing import Drawing
 from optc.emit.folder import MANIFEST, file_digest, replacing, write_json, write_manifest
 from optc.emit.report import build_report, node_rows, obstacles, op_counts, precision_counts
 from optc.emitter import Emitter
@@ -17,6 +18,8 @@ from optc.ir import clone
 from optc.ir.text import print_graph
 from optc.launch import Emitted, render_launch
 from optc.launch.needs import used_precisions
+from optc.page import PAGE, write_page
+from optc.passes import InferShapes
 from optc.passes.base import PassContext
 from optc.pipeline import run_pipeline
 from optc.prepare import Prepared, TargetPlan, lowering_steps, planned_step, prepare
@@ -166,8 +169,10 @@ def compile(
     out = Path(output) if output is not None else prepared.recipe.output_path
     job = _Compile(prepared, verify and prepared.recipe.verify.enabled, progress)
     with job.clock("total"), replacing(out) as folder:
-        for group, run in run_groups(prepared, job.source, job.sizes, dump_dir, progress):
+        runs = run_groups(prepared, job.source, job.sizes, dump_dir, progress, job.observe)
+        for group, run in runs:
             job.emit(group, run, folder)
+        job.write_pages(folder)
         manifest = job.manifest()
         write_manifest(folder, manifest)
         missed = job.missed
@@ -188,6 +193,9 @@ class _Compile:
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
         self.source_ops: dict[str, int] = {}
+        self.drawing: Drawing | None = None  # of the source model, until its types are known
+        self.before: dict[str, object] = {}
+        self.reports: dict[str, dict[str, object]] = {}
         self.files: list[Path] = []
         self.sizes: dict[str, int] = {}
 
@@ -205,9 +213,18 @@ class _Compile:
         graph = read_source(self.recipe)
         if not self.source_ops:
             self.source_ops = op_counts(graph)
+            self.drawing = Drawing(graph)
+            self.before = self.drawing.describe()
             self.sizes.update(prediction_sizes(self.recipe, graph))
             self.files = [self.recipe.model_path, *external_files(graph)]
         return graph
+
+    def observe(self, step: StepRecord) -> None:
+        """Read the types of the source model's operations once they are inferred."""
+        if self.drawing is not None and step.name == InferShapes.name:
+            if self.drawing.is_whole:
+                self.before = self.drawing.describe()
+            self.drawing = None
 
     def emit(self, group: Sequence[TargetPlan], run: PassRun, folder: Path) -> None:
         """Write everything of a group of targets that share their graph; verify it once."""
@@ -285,9 +302,11 @@ class _Compile:
         self.warnings += [text for text in (*warnings, *notes) if text not in self.warnings]
         report = build_report(
             name=self.recipe.name,
+            asked=self.recipe.asked(),
             target=item.target,
             runtime=item.runtime,
             source_ops=self.source_ops,
+            source=self.before,
             graph=graph,
             steps=steps,
             outlook=(seconds, self.sizes),
@@ -296,15 +315,23 @@ class _Compile:
             nodes=rows,
         )
         write_json(place / REPORT, report)
+        self.reports[item.target.id] = report
         self.artifacts[item.target.id] = Artifact(
             item.target.id,
             place,
             place / self.emitter.model_file,
             place / REPORT,
+            place / PAGE,
             place / "launch",
             steps,
             verification,
         )
+
+    def write_pages(self, folder: Path) -> None:
+        """Write report.html of every target; each shows what is predicted for the others."""
+        for name in self.reports:
+            with self.clock("page"):
+                write_page(folder / name, self.reports)
 
     def _data_files(self) -> list[Path]:
         """The validation data that was read, sorted."""
@@ -347,6 +374,7 @@ class _Compile:
                 folder=out / name,
                 model=out / name / self.emitter.model_file,
                 report=out / name / REPORT,
+                page=out / name / PAGE,
                 launch=out / name / "launch",
             )
             for name, artifact in self.artifacts.items()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from optc.pipeline import PassRun, Progress
     from optc.prepare import Prepared, TargetPlan
     from optc.recipe import Recipe
+    from optc.rewrite.trace import StepRecord
 
 
 def prediction_sizes(recipe: Recipe, graph: Graph) -> dict[str, int]:
@@ -38,6 +39,7 @@ def run_groups(
     sizes: Mapping[str, int],
     dump_dir: Path | None,
     progress: Progress | None,
+    observe: Callable[[StepRecord], None] | None = None,
 ) -> Iterator[tuple[list[TargetPlan], PassRun]]:
     """Groups of targets that share their passes, with the graph of each group.
 
@@ -47,6 +49,7 @@ def run_groups(
         sizes: what symbols stand for in predictions.
         dump_dir: where to write the canonical text after each pass.
         progress: told before each pass.
+        observe: told after each pass.
     """
     left = list(prepared.plans)
     while left:
@@ -63,5 +66,6 @@ def run_groups(
                 costs=[timer(p.target, runtime=p.runtime, sizes=sizes) for p in group],
                 dump_dir=folder,
                 progress=progress,
+                observe=observe,
             ),
         )

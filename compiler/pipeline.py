@@ -86,6 +86,7 @@ def run_pipeline(
     costs: Sequence[Cost] = (),
     dump_dir: Path | None = None,
     progress: Progress | None = None,
+    observe: Callable[[StepRecord], None] | None = None,
 ) -> PassRun:
     """Run steps over the graph that `source` makes, and verify after each.
 
@@ -97,6 +98,7 @@ def run_pipeline(
             a predicted gain.
         dump_dir: where to write the canonical text after each pass, as ``NN-<pass>.txt``.
         progress: told before each step.
+        observe: told after each step that ran, when the graph is found to be sound.
 
     Raises:
         ModelError: the graph that `source` makes is not sound.
@@ -125,6 +127,8 @@ def run_pipeline(
             raise _broken(_rerun(source, steps[:index], context), graph, step.name, problems)
         if dump_dir is not None:
             _dump(graph, dump_dir, index, step.name)
+        if observe is not None:
+            observe(record)
     if progress is not None:
         progress("passes", len(steps), len(steps))
     left = _price(graph, costs)

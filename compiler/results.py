@@ -109,6 +109,7 @@ class Artifact:
         folder: its folder in the output.
         model: the emitted model.
         report: report.json.
+        page: report.html, the same for people.
         launch: folder with the launch config.
         steps: what the passes did.
         verification: the comparison with the source model; None when it was switched off.
@@ -118,6 +119,7 @@ class Artifact:
     folder: Path
     model: Path
     report: Path
+    page: Path
     launch: Path
     steps: tuple[StepRecord, ...]
     verification: Verification | None
@@ -128,6 +130,7 @@ class Artifact:
             "folder": str(self.folder),
             "model": str(self.model),
             "report": str(self.report),
+            "page": str(self.page),
             "launch": str(self.launch),
             "passes": [
                 {**step.to_dict(), "seconds": round(step.seconds, 4)} for step in self.steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from optc.emit.drawing import Drawing
 from optc.numerics.planned import plan_node
 from optc.rewrite.near_misses import near_misses
 from optc.rewrite.trace import Gain
@@ -42,9 +43,11 @@ def node_rows(
     Multiply-accumulate operations also say how they are written, the kernel that the runtime has
     for that on the target with its ``isa``, and ``expected`` with an ``obstacle`` where it computes
     in another precision. ``made_by`` and ``sources`` stand only on operations that a pass made.
+    ``type``, ``inputs`` and ``inside`` are those of `Drawing`.
     """
     table = shipped_kernels(runtime.id)
     rows: list[dict[str, object]] = []
+    links = iter(Drawing(graph).rows())
     for nested in graph.walk():
         for node in nested.ordered():
             plan = plan_node(nested, node, table, target.capabilities, hint=hint)
@@ -61,7 +64,7 @@ def node_rows(
             if node.origin is not None and node.origin.made_by:
                 row["made_by"] = list(node.origin.passes())
                 row["sources"] = list(node.origin.sources())
-            rows.append(row)
+            rows.append(row | next(links))
     return rows
 
 
@@ -81,9 +84,11 @@ def obstacles(rows: Iterable[Mapping[str, object]], runtime: Runtime) -> list[st
 def build_report(
     *,
     name: str,
+    asked: Mapping[str, object],
     target: Target,
     runtime: Runtime,
     source_ops: Mapping[str, int],
+    source: Mapping[str, object],
     graph: Graph,
     steps: Sequence[StepRecord],
     outlook: tuple[float, Mapping[str, int]],
@@ -95,9 +100,11 @@ def build_report(
 
     Args:
         name: the recipe's name.
+        asked: what the recipe says.
         target: CPU target.
         runtime: runtime that will execute the model.
         source_ops: `op_counts` of the model as it was read.
+        source: the model as it was read, as `Drawing.describe` tells it.
         graph: the final graph.
         steps: what the passes did.
         outlook: predicted time of the final graph on one core, and the sizes assumed for it.
@@ -110,6 +117,7 @@ def build_report(
     return {
         "schema_version": 1,
         "name": name,
+        "recipe": dict(asked),
         "target": target.id,
         "runtime": runtime.id,
         "opset": graph.opset,
@@ -130,4 +138,6 @@ def build_report(
         "verification": dict(verification),
         "warnings": list(warnings),
         "nodes": list(nodes),
+        "ends": Drawing(graph).ends(),
+        "source": dict(source),
     }
