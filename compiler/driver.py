@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optc.emit.drawing import Drawing
+from optc.emit.before import Before
 from optc.emit.folder import MANIFEST, file_digest, replacing, write_json, write_manifest
 from optc.emit.report import build_report, node_rows, obstacles, op_counts, precision_counts
 from optc.emitter import Emitter
@@ -18,8 +18,7 @@ from optc.ir import clone
 from optc.ir.text import print_graph
 from optc.launch import Emitted, render_launch
 from optc.launch.needs import used_precisions
-from optc.page import PAGE, write_page
-from optc.passes import InferShapes
+from optc.page import PAGE, page_of
 from optc.passes.base import PassContext
 from optc.pipeline import run_pipeline
 from optc.prepare import Prepared, TargetPlan, lowering_steps, planned_step, prepare
@@ -169,7 +168,7 @@ def compile(
     out = Path(output) if output is not None else prepared.recipe.output_path
     job = _Compile(prepared, verify and prepared.recipe.verify.enabled, progress)
     with job.clock("total"), replacing(out) as folder:
-        runs = run_groups(prepared, job.source, job.sizes, dump_dir, progress, job.observe)
+        runs = run_groups(prepared, job.source, job.sizes, dump_dir, progress, job.before.observe)
         for group, run in runs:
             job.emit(group, run, folder)
         job.write_pages(folder)
@@ -193,8 +192,7 @@ class _Compile:
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
         self.source_ops: dict[str, int] = {}
-        self.drawing: Drawing | None = None  # of the source model, until its types are known
-        self.before: dict[str, object] = {}
+        self.before = Before()
         self.reports: dict[str, dict[str, object]] = {}
         self.files: list[Path] = []
         self.sizes: dict[str, int] = {}
@@ -213,18 +211,10 @@ class _Compile:
         graph = read_source(self.recipe)
         if not self.source_ops:
             self.source_ops = op_counts(graph)
-            self.drawing = Drawing(graph)
-            self.before = self.drawing.describe()
+            self.before.read(graph)
             self.sizes.update(prediction_sizes(self.recipe, graph))
             self.files = [self.recipe.model_path, *external_files(graph)]
         return graph
-
-    def observe(self, step: StepRecord) -> None:
-        """Read the types of the source model's operations once they are inferred."""
-        if self.drawing is not None and step.name == InferShapes.name:
-            if self.drawing.is_whole:
-                self.before = self.drawing.describe()
-            self.drawing = None
 
     def emit(self, group: Sequence[TargetPlan], run: PassRun, folder: Path) -> None:
         """Write everything of a group of targets that share their graph; verify it once."""
@@ -306,7 +296,7 @@ class _Compile:
             target=item.target,
             runtime=item.runtime,
             source_ops=self.source_ops,
-            source=self.before,
+            source=self.before.told,
             graph=graph,
             steps=steps,
             outlook=(seconds, self.sizes),
@@ -328,10 +318,10 @@ class _Compile:
         )
 
     def write_pages(self, folder: Path) -> None:
-        """Write report.html of every target; each shows what is predicted for the others."""
+        """Write report.html of every target."""
         for name in self.reports:
             with self.clock("page"):
-                write_page(folder / name, self.reports)
+                (folder / name / PAGE).write_bytes(page_of(folder / name, self.reports).encode())
 
     def _data_files(self) -> list[Path]:
         """The validation data that was read, sorted."""

@@ -1,4 +1,4 @@
-"""A graph as data that a picture can be drawn from: operations, what feeds them, what holds them."""
+"""A graph as data to draw a picture from: operations, what feeds them, what holds them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class Drawing:
             self._places.append((graph, node))
             values = [*graph.operands(node), *graph.captures(node).values()]
             feeds = [self._feed(value.node, named) for value in values if value is not None]
-            link = {"inputs": list(dict.fromkeys(feed for feed in feeds if feed is not None))}
+            known = dict.fromkeys(feed for feed in feeds if feed is not None)
+            link: dict[str, object] = {"inputs": list(known)}
             self._links.append(link | {"inside": list(inside)} if inside else link)
         for node in graph.ordered():
             captured = graph.captures(node)

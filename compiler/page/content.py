@@ -165,7 +165,7 @@ def passes(report: Mapping[str, Any]) -> list[dict[str, object]]:
 def _gain(microseconds: float) -> str:
     if abs(microseconds) < _LEAST:
         return ""
-    return f"{'−' if microseconds < 0 else ''}{_time(abs(microseconds))}"
+    return f"{'-' if microseconds < 0 else ''}{_time(abs(microseconds))}"
 
 
 def idle(report: Mapping[str, Any]) -> list[str]:

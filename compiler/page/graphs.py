@@ -124,12 +124,12 @@ def _provenance(
         if found:
             facts[number] = found
         if row.get("sources"):
-            sources[number] = [
-                place
-                for name in row["sources"][:LIMIT_LIST]
-                for place in places.get(name) or [[strings(name)]]
-            ]
-    made = {n: [strings(p) for p in row["made_by"]] for n, row in enumerate(rows) if "made_by" in row}
+            listed = sources[number] = []
+            for name in row["sources"][:LIMIT_LIST]:
+                listed += places.get(name) or [[strings(name)]]
+    made = {
+        n: [strings(p) for p in row["made_by"]] for n, row in enumerate(rows) if "made_by" in row
+    }
     reasons = [strings(row["reason"]) for row in rows]
     return {"reason": reasons, "facts": facts, "sources": sources, "made": made}
 

@@ -26,16 +26,15 @@ _ASSETS: Final = Path(__file__).parent / "assets"
 _SCRIPTS: Final = ("layout.js", "view.js", "page.js")
 
 
-def write_page(folder: Path, reports: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write report.html into the folder of a target, from its launch folder and the reports.
+def page_of(folder: Path, reports: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page of a target.
 
     Args:
-        folder: ``OUT/<target>``.
+        folder: ``OUT/<target>``, for its launch folder.
         reports: content of report.json by target, this one and those compiled with it.
     """
-    texts = [_read(folder / "launch" / name) for name in ("ADVICE.md", "runtime.json")]
-    page = render_page(reports[folder.name], *texts, fleet_of=list(reports.values()))
-    (folder / PAGE).write_bytes(page.encode())
+    advice, options = (_read(folder / "launch" / name) for name in ("ADVICE.md", "runtime.json"))
+    return render_page(reports[folder.name], advice, options, fleet_of=list(reports.values()))
 
 
 def _read(path: Path) -> str:
@@ -62,7 +61,11 @@ def render_page(
     script, style = _text(*_SCRIPTS), _text("page.css")
     chart = sqnr_chart(report["nodes"])
     recipe = yaml.safe_dump(
-        report.get("recipe", {}), sort_keys=False, allow_unicode=True, width=100, indent=2
+        report.get("recipe", {}),
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None,
+        width=100,
     )
     return _template().render(
         name=report["name"],

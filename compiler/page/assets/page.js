@@ -149,9 +149,7 @@ function element(name, words, attributes = {}) {
 }
 
 function nodeLink(side, row) {
-  const made = element("a", side.label(row), { href: `#${side.name}.${row}`, class: "name" });
-  made.title = side.op(row);
-  return made;
+  return element("a", side.label(row), { href: `#${side.name}.${row}`, class: "name" });
 }
 
 function describe() {
@@ -177,7 +175,8 @@ function describe() {
     const cells = element("ul");
     for (const item of found.slice(0, 40)) {
       const entry = element("li");
-      entry.append(typeof item === "number" ? nodeLink(of, item) : element("span", text(+item.slice(1)), { class: "name" }));
+      if (typeof item === "number") entry.append(nodeLink(of, item), " ", element("span", of.op(item), { class: "by" }));
+      else entry.append(element("span", text(+item.slice(1)), { class: "name" }));
       cells.append(entry);
     }
     if (found.length > 40) cells.append(element("li", `and ${found.length - 40} more`));

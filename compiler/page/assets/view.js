@@ -37,7 +37,7 @@ class GraphView {
   /* The first look: the top of the graph, readable. */
   start() {
     const first = this.drawing.items[0];
-    this.scale = Math.min(1, Math.max(0.6, this.room / (this.drawing.width + 40)));
+    this.scale = Math.min(1, Math.max(0.85, this.room / (this.drawing.width + 40)));
     const whole = this.drawing.width * this.scale + 40 < this.room;
     const middle = whole || !first ? this.drawing.width / 2 : first.x;
     this.x = this.room / 2 - middle * this.scale;
@@ -200,7 +200,7 @@ class GraphView {
 
   paintItem(pen, item) {
     const { colors, scale } = this, mark = this.look.mark(item);
-    pen.globalAlpha = this.found && !this.found.has(item) && item !== this.selected ? 0.25 : 1;
+    pen.globalAlpha = this.found && !this.found.has(item) && item !== this.selected ? 0.35 : 1;
     if (scale < 0.4 && item.kind !== "box") {
       pen.fillStyle = mark;
       pen.fillRect(item.x - item.w / 2, item.y - item.h / 2, item.w, item.h);
