@@ -347,12 +347,11 @@ function begin() {
   legend();
   wire();
   describe();
-  const drawn = performance.now();
   for (const side of Object.values(sides)) side.show($("canvas-" + side.name));
   const both = before && after && $("stage").clientWidth >= 900;
   mode(both ? "both" : after ? "after" : "before");
   follow();
-  $("stage").dataset.ready = String(Math.round(performance.now() - drawn));
+  $("stage").dataset.ready = String(Math.round(performance.now())); // milliseconds since the page was asked for
 }
 
 begin();
