@@ -6,6 +6,7 @@
    edges of one producer share. What If, Loop and Scan hold is laid out first and placed in a box. */
 
 const GAP_X = 16, GAP_Y = 30, LANE = 10, SHORT = 4, HEAD = 24, PAD = 12;
+const PULL = 0.99; // towards the middle, layer by layer: lopsided blocks in a row do not drift away
 
 /* graph: {inputs, inside: Map(row -> [owner, branch]), ends: {inputs, outputs}, count}
    size(item): [width, height] of an item that is no box.
@@ -214,8 +215,11 @@ function align(nodes, layers) {
     const near = i => sweep === 8 ? around[i] : sweep % 2 ? nodes[i].down : nodes[i].up;
     for (let k = 0; k < layers.length; k++) {
       const layer = layers[sweep % 2 ? layers.length - 1 - k : k];
-      const wish = layer.map(i => mean(near(i), x, x[i]));
-      fit(layer, nodes, wish, x);
+      if (layer.length === 1) {
+        x[layer[0]] = PULL * mean(near(layer[0]), x, x[layer[0]]);
+        continue;
+      }
+      fit(layer, nodes, layer.map(i => PULL * mean(near(i), x, x[i])), x);
     }
   }
   nodes.forEach((n, i) => { n.x = x[i]; });

@@ -289,6 +289,7 @@ function mode(name) {
 function follow() {
   const [name, row] = location.hash.slice(1).split(".");
   const side = sides[name];
+  if (chosen && chosen.side === side && chosen.row === +row) return; // it is where it should be
   if (!side || !side.view || !(+row >= 0 && +row < side.count)) return;
   if (!side.view.canvas.clientWidth) mode(name);
   $("graph").scrollIntoView({ block: "start" });
@@ -330,7 +331,9 @@ function wire() {
   document.addEventListener("click", event => {
     const anchor = event.target.closest("a[href*='.']");
     // The same link twice changes no hash, and is still meant.
-    if (anchor && anchor.getAttribute("href") === location.hash) follow();
+    if (!anchor || anchor.getAttribute("href") !== location.hash) return;
+    chosen = null;
+    follow();
   });
   window.addEventListener("hashchange", follow);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
@@ -347,11 +350,19 @@ function begin() {
   legend();
   wire();
   describe();
-  for (const side of Object.values(sides)) side.show($("canvas-" + side.name));
   const both = before && after && $("stage").clientWidth >= 900;
-  mode(both ? "both" : after ? "after" : "before");
-  follow();
-  $("stage").dataset.ready = String(Math.round(performance.now())); // milliseconds since the page was asked for
+  const open = (side, mark) => {
+    side.show($("canvas-" + side.name));
+    mode(both ? "both" : after ? "after" : "before");
+    follow();
+    $("stage").dataset[mark] = String(Math.round(performance.now())); // ms since it was asked for
+  };
+  open(after || before, "shown");
+  // The second graph does not keep the first one waiting.
+  requestAnimationFrame(() => setTimeout(() => {
+    if (before && after) open(before, "ready");
+    else $("stage").dataset.ready = $("stage").dataset.shown;
+  }));
 }
 
 begin();
