@@ -29,9 +29,9 @@ def run(
     from optc.page import PAGE, page_of, read_reports
 
     folder = folder.absolute()
-    page = page_of(folder, read_reports(folder))
     place = output or folder / PAGE
     check_place(place)
+    page = page_of(folder, read_reports(folder))
     if output is None:
         write_again(folder.parent, f"{folder.name}/{PAGE}", page.encode())
     else:

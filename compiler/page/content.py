@@ -10,7 +10,7 @@ from optc.page.graphs import rows_by_name, shorten
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-_KINDS: Final = {"int8": "INT8", "bf16": "BF16", "fp32": "FP32", "other": "Other"}
+_KINDS: Final = {"int8": "INT8", "bf16": "BF16", "fp32": "FP32", "other": "other"}
 _PLACES: Final = 12
 _REASONS: Final = 40
 _REFUSALS: Final = 500

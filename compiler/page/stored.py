@@ -30,6 +30,8 @@ _KEYS: Final = (
 def read_reports(folder: Path) -> dict[str, dict[str, Any]]:
     """The report of a target, and of those that were compiled with it, in their order.
 
+    Others that are missing or damaged are left out.
+
     Args:
         folder: ``OUT/<target>``.
 
@@ -46,25 +48,24 @@ def read_reports(folder: Path) -> dict[str, dict[str, Any]]:
             location=str(folder),
             hint="give the folder of one target in the output of `optc compile`",
         )
-    manifest = _json(folder.parent / "manifest.json")
-    names = manifest.get("targets") if isinstance(manifest, dict) else None
-    others = [name for name in names or () if (folder.parent / str(name) / REPORT).is_file()]
-    order = others if folder.name in others else [folder.name]
-    return {str(name): _report(folder.parent / str(name) / REPORT) for name in order}
-
-
-def _report(path: Path) -> dict[str, Any]:
-    content = _json(path)
-    missing = [key for key in _KEYS if not isinstance(content, dict) or key not in content]
+    missing = _missing(content := _json(own))
     if missing:
         raise ModelError(
             "report-damaged",
             f"this is no report of optc: it has no {missing[0]}",
-            location=str(path),
+            location=str(own),
             hint="compile the recipe again",
         )
-    found: dict[str, Any] = content
-    return found
+    manifest = _json(folder.parent / "manifest.json")
+    names = manifest.get("targets", ()) if isinstance(manifest, dict) else ()
+    found = {str(name): _json(folder.parent / str(name) / REPORT) for name in names}
+    whole = {name: report for name, report in found.items() if not _missing(report)}
+    return whole if folder.name in whole else {folder.name: content}
+
+
+def _missing(content: Any) -> list[str]:
+    """What a report has and this does not."""
+    return [key for key in _KEYS if not isinstance(content, dict) or key not in content]
 
 
 def _json(path: Path) -> Any:

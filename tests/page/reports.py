@@ -90,8 +90,10 @@ def made_up(count: int, *, name: str = "layer.{}") -> dict[str, Any]:
     ]
     table = {op: {"fp32": sum(r["op"] == op for r in nodes)} for op in {r["op"] for r in nodes}}
     by_type = {op: counts["fp32"] for op, counts in sorted(table.items())}
-    ends = {"inputs": {"x": "f32[1,128,768]", "mask": "i64[1,128]"}, "outputs": {}}
-    ends["outputs"] = {"y": {"type": "f32[1,128,768]", "from": count - 1}}
+    ends = {
+        "inputs": {"x": "f32[1,128,768]", "mask": "i64[1,128]"},
+        "outputs": {"y": {"type": "f32[1,128,768]", "from": count - 1}},
+    }
     return {
         "schema_version": 1,
         "name": "made-up",
@@ -121,16 +123,27 @@ def made_up(count: int, *, name: str = "layer.{}") -> dict[str, Any]:
     }
 
 
+_BLOCK = (
+    "LayerNormalization",
+    *("MatMul", "MatMul", "MatMul", "MatMul"),
+    *("Softmax", "MatMul", "Add", "MatMul", "Gelu", "Add"),
+)
+
+
 def _row(index: int, name: str) -> dict[str, Any]:
-    ops = ("LayerNormalization", "MatMul", "MatMul", "MatMul", "MatMul", "Softmax", "MatMul")
-    ops += ("Add", "MatMul", "Gelu", "Add")
-    block, at = divmod(index, 11)
-    first = block * 11
-    feeds: list[object] = {
-        0: [first - 1], 1: [first], 2: [first], 3: [first], 4: [first + 1, first + 2, "mask"],
-        5: [first + 4], 6: [first + 5, first + 3], 7: [first + 6, first - 1], 8: [first + 7],
-        9: [first + 8], 10: [first + 9, first + 7],
-    }[at]  # fmt: skip
-    inputs = list(dict.fromkeys("x" if feed == -1 else feed for feed in feeds))
-    kind = {"name": name.format(index), "op": ops[at], "precision": "fp32"}
+    block, at = divmod(index, len(_BLOCK))
+    first = block * len(_BLOCK)
+    feeds: tuple[tuple[object, ...], ...] = (
+        (first - 1,),
+        *((first,), (first,), (first,)),
+        (first + 1, first + 2, "mask"),
+        (first + 4,),
+        (first + 5, first + 3),
+        (first + 6, first - 1),
+        (first + 7,),
+        (first + 8,),
+        (first + 9, first + 7),
+    )
+    inputs = list(dict.fromkeys("x" if feed == -1 else feed for feed in feeds[at]))
+    kind = {"name": name.format(index), "op": _BLOCK[at], "precision": "fp32"}
     return {**kind, "type": "f32[1,128,768]", "inputs": inputs}

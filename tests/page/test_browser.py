@@ -23,7 +23,7 @@ ENTER, DOWN, UP, RIGHT, ESCAPE = "\ue007", "\ue015", "\ue013", "\ue014", "\ue00c
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("browser") / "out"
-    return compiled(QUICKSTART / "mnist_mobilenet.onnx", out)
+    return compiled(QUICKSTART / "mnist_mobilenet.onnx", out, ["cascadelake", "sapphirerapids"])
 
 
 def visit(browser: Any, page: Path, mark: str = "") -> None:

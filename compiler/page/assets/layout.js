@@ -49,7 +49,8 @@ function layoutGraph(graph, size) {
   }
 
   function boxSize(item) {
-    const inner = item.parts.reduce((sum, [, part]) => sum + part.width + PAD, PAD);
+    for (const [branch, part] of item.parts) part.room = Math.max(part.width, 6.5 * branch.length);
+    const inner = item.parts.reduce((sum, [, part]) => sum + part.room + PAD, PAD);
     const tall = item.parts.reduce((most, [, part]) => Math.max(most, part.height), 0);
     const [w] = size({ kind: "op", row: item.row });
     return [Math.max(w, inner), tall + HEAD * 2 + PAD];
@@ -72,8 +73,8 @@ function layoutGraph(graph, size) {
       const top = item.y - item.h / 2 + HEAD * 2;
       for (const [branch, inner] of item.parts) {
         all.items[first + index].labels.push([branch, left + dx, top - 8 + dy]);
-        flatten(inner, left + dx, top + dy);
-        left += inner.width + PAD;
+        flatten(inner, left + dx + (inner.room - inner.width) / 2, top + dy);
+        left += inner.room + PAD;
       }
     });
     all.width = part.width;

@@ -186,7 +186,7 @@ function describe() {
   const more = side === after ? data.facts[row] || {} : {};
   const precision = element("span", side.precision(row), { class: "chip " + (side.category({ kind: "op", row })) });
   if ($("color").value === "change") precision.className = "chip";
-  fact("Precision", precision, side === after ? " " + text(data.reason[row]) : "");
+  fact("Precision", precision, side === after ? ": " + text(data.reason[row]) : "");
   for (const [term, value] of Object.entries(more)) fact(term, typeof value === "number" ? text(value) : value);
   if (side === after) {
     if (row in data.made) fact("Made by", data.made[row].map(text).join(" ← "));
@@ -337,8 +337,10 @@ function wire() {
   });
   window.addEventListener("hashchange", follow);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
-  for (const print of ["beforeprint", "afterprint"]) {
-    window.addEventListener(print, () => {
+  for (const moment of ["beforeprint", "afterprint"]) {
+    window.addEventListener(moment, () => {
+      // Paper is light; the canvas is drawn before the style sheet is that of paper.
+      document.documentElement.classList.toggle("printing", moment === "beforeprint");
       colors = {};
       for (const side of Object.values(sides)) if (side.view) { side.view.overview = null; side.view.paint(); }
     });

@@ -241,7 +241,8 @@ class GraphView {
     pen.strokeStyle = this.colors.pick;
     pen.lineWidth = Math.max(2.5, 2 / this.scale);
     pen.setLineDash(linked && item !== this.selected ? [5, 3] : []);
-    round(pen, { ...item, w: item.w + 5, h: item.h + 5 }, item.kind === "op" ? 6 : item.h / 2);
+    const radius = item.kind === "input" || item.kind === "output" ? item.h / 2 : 6;
+    round(pen, { ...item, w: item.w + 5, h: item.h + 5 }, radius);
     pen.stroke();
     pen.setLineDash([]);
   }
