@@ -30,7 +30,9 @@ from optc.evidence.subject import find_subject
 from optc.frontend.onnx import load_model
 from optc.numerics.compare import Comparison, compare_outputs
 from optc.numerics.evaluate import open_session
+from optc.numerics.facts import required_inputs
 from optc.numerics.noise import measure_noise
+from optc.numerics.npyfile import npz_keys
 from optc.numerics.roundings import derive_tolerances
 from optc.numerics.values import json_number
 from optc.passes import InferShapes
@@ -72,11 +74,21 @@ class Job:
     rounds: int | None
 
 
+def request_for(model: Path, data: Path | None) -> Request:
+    """The data beside a model; states and other inputs that it does not have are zero."""
+    if data is None:
+        return Request()
+    keys = npz_keys(data)
+    wanted = required_inputs(load_model(model))
+    fill = {name: 0.0 for name in wanted if f"{SPLIT}:{name}" not in keys}
+    return Request(data, SPLIT, fill)
+
+
 def measure(job: Job) -> dict[str, Any]:
     """Correctness, times and ratios of every variant, as data."""
     source = find_subject(job.source, runtime=job.runtime, label=SOURCE)
     data = Path(job.data) if job.data is not None else None
-    inputs = choose_inputs([source], [read_facts(source)], Request(data, SPLIT if data else ""))
+    inputs = choose_inputs([source], [read_facts(source)], request_for(Path(job.source), data))
     judge = _Judge(Path(job.source), source, inputs.feeds[:_COMPARED])
     verdicts = {SOURCE: judge.verdict(source)}
     subjects = [source]

@@ -13,11 +13,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from panel_measure import OWN, SOURCE, SPLIT
+from panel_measure import OWN, SOURCE, request_for
 from panel_variants import make_optc, make_peer
 
 from optc.errors import OptcError
-from optc.evidence.bench_inputs import Request, choose_inputs, read_facts
+from optc.evidence.bench_inputs import choose_inputs, read_facts
 from optc.evidence.subject import Subject, find_subject
 from optc.launch.engines import OpenVinoEngine, open_engine
 
@@ -49,7 +49,7 @@ def profile_model(model: Path, data: Path | None, settings: Settings, tools: lis
             folder = Path(place) / runtime
             folder.mkdir()
             source = find_subject(model, runtime=runtime, label=SOURCE)
-            request = Request(data, SPLIT if data else "")
+            request = request_for(model, data)
             inputs = choose_inputs([source], [read_facts(source)], request)
             made = [_make(tool, model, folder, runtime, settings) for tool in tools or [OWN]]
             found = profile([source, *filter(None, made)], inputs.feeds[0])

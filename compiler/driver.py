@@ -11,25 +11,41 @@ from typing import TYPE_CHECKING
 
 from optc.emit.before import Before
 from optc.emit.folder import MANIFEST, file_digest, replacing, write_json, write_manifest
-from optc.emit.report import build_report, node_rows, obstacles, op_counts, precision_counts
+from optc.emit.report import (
+    build_report,
+    graph_warnings,
+    node_rows,
+    obstacles,
+    op_counts,
+    precision_counts,
+)
 from optc.emitter import Emitter
-from optc.groups import prediction_sizes, read_source, run_groups
+from optc.groups import (
+    context_of,
+    data_files,
+    external_files,
+    prediction_sizes,
+    read_source,
+    run_groups,
+)
 from optc.ir import clone
 from optc.ir.text import print_graph
 from optc.launch import Emitted, render_launch
 from optc.launch.needs import used_precisions
-from optc.page import PAGE, page_of
+from optc.page import PAGE, REPORT, page_of
 from optc.passes.base import PassContext
 from optc.pipeline import run_pipeline
 from optc.prepare import Prepared, TargetPlan, lowering_steps, planned_step, prepare
 from optc.recipe import resolve_pipeline
 from optc.results import Artifact, CompileResult, Outlook, Plan, fates
+from optc.rewrite.decisions import Decisions
 from optc.rewrite.near_misses import near_misses
 from optc.targets import load_runtime, load_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from optc.emitter import Form
     from optc.errors import GoalMissed
     from optc.ir import Graph
     from optc.pipeline import PassRun, Progress
@@ -50,7 +66,6 @@ __all__ = [
 ]
 
 GRAPH_TEXT = "graph.txt"
-REPORT = "report.json"
 _EXECUTABLE = 0o755
 
 
@@ -84,7 +99,7 @@ def run_passes(
     cpu, engine = load_target(target), load_runtime(runtime)
     steps = [planned_step(step, cpu, engine) for step in resolve_pipeline(pipeline)]
     steps.extend(lowering_steps(engine if lower else None, domains=engine.domains))
-    context = PassContext(cpu.id, engine.id)
+    context = PassContext(cpu.id, engine.id, cpu=cpu)
     return run_pipeline(lambda: clone(graph), steps, context, dump_dir=dump_dir, progress=progress)
 
 
@@ -119,9 +134,10 @@ def plan(
         return graph
 
     for group, run in run_groups(prepared, source, sizes, None, progress):
-        emitter.check_graph(run.graph)
+        form = emitter.form(run.graph, _decided(group[0], run))
         misses, became = near_misses(run.steps, run.graph), fates(labels, run.graph)
         for index, item in enumerate(group):
+            emitter.check_form(form, item.target, item.runtime)
             steps[item.target.id] = run.steps_for(index)
             outlooks[item.target.id] = Outlook(
                 misses, run.seconds[index], became, sizes, run.unknown
@@ -218,40 +234,45 @@ class _Compile:
 
     def emit(self, group: Sequence[TargetPlan], run: PassRun, folder: Path) -> None:
         """Write everything of a group of targets that share their graph; verify it once."""
-        self.emitter.check_graph(run.graph)
-        text = print_graph(run.graph)
+        form = self.emitter.form(run.graph, _decided(group[0], run))
+        for item in group:
+            self.emitter.check_form(form, item.target, item.runtime)
+        text = print_graph(form.graph)
         for item in group:
             place = folder / item.target.id
             (place / "launch").mkdir(parents=True)
             with self.clock("emit"):
-                files = self._write_model(run.graph, item, place)
+                files = self._write_model(form, item, place)
             (place / GRAPH_TEXT).write_text(text, encoding="utf-8")
-            self._write_launch(item, run.graph, place, files)
-        verification = self._verify(group[0], run.graph, folder) if self.verify else None
+            self._write_launch(item, form, place, files)
+        verification = self._verify(group[0], form, folder) if self.verify else None
         for index, item in enumerate(group):
             steps = run.steps_for(index)
             place, seconds = folder / item.target.id, run.seconds[index]
-            self._write_report(item, run.graph, steps, seconds, verification, place)
+            self._write_report(item, form, steps, seconds, verification, place)
 
-    def _write_model(self, graph: Graph, item: TargetPlan, place: Path) -> list[Path]:
+    def _write_model(self, form: Form, item: TargetPlan, place: Path) -> list[Path]:
         versions = self.emitter.versions()
         metadata = {f"optc.version.{name}": text for name, text in versions.items()}
         metadata["optc.recipe"] = self.recipe.digest
-        metadata["optc.target"] = item.target.id
+        metadata["optc.target"] = item.context.target  # one file where one serves several targets
         metadata["optc.runtime"] = item.runtime.id
-        return self.emitter.save(graph, place, metadata)
+        return self.emitter.save(form, place, metadata)
 
     def _write_launch(
-        self, item: TargetPlan, graph: Graph, place: Path, model: Sequence[Path]
+        self, item: TargetPlan, form: Form, place: Path, model: Sequence[Path]
     ) -> None:
+        lowered = form.lowered_on(item.target, item.runtime)
         emitted = Emitted(
             name=self.recipe.name,
             model_file=self.emitter.model_file,
             model_bytes=sum(file.stat().st_size for file in model),
-            precisions=used_precisions(precision_counts(graph)),
-            ops=frozenset(op_counts(graph)),
+            precisions=used_precisions(precision_counts(form.graph, lowered)),
+            ops=frozenset(op_counts(form.graph)),
         )
         settings = self.recipe.launch.settings
+        if lowered:
+            settings = replace(settings, precision="bf16", planned=True)
         files = render_launch(item.target, item.runtime, emitted, settings)
         for name, content in files.items():
             path = place / "launch" / name
@@ -260,32 +281,36 @@ class _Compile:
             if name.endswith(".sh"):
                 path.chmod(_EXECUTABLE)
 
-    def _verify(self, item: TargetPlan, graph: Graph, folder: Path) -> Verification:
+    def _verify(self, item: TargetPlan, form: Form, folder: Path) -> Verification:
         from optc.verification import verify_artifact  # with all that reads data and compares
 
         with self.clock("verify"):
             return verify_artifact(
                 self.emitter,
                 self.source,
-                graph,
+                form,
                 folder / item.target.id / self.emitter.model_file,
                 item.steps,
-                item.context,
+                context_of(self.recipe, item, self.progress),
                 self.progress,
             )
 
     def _write_report(
         self,
         item: TargetPlan,
-        graph: Graph,
+        form: Form,
         steps: tuple[StepRecord, ...],
         seconds: float,
         verification: Verification | None,
         place: Path,
     ) -> None:
-        rows = node_rows(graph, item.target, item.runtime, self.recipe.launch.precision)
-        warnings = _warnings(graph, verification, self.recipe.emit.opset)
-        warnings += [*self.emitter.warnings(graph), *obstacles(rows, item.runtime)]
+        hint, decisions = self.recipe.launch.precision, Decisions(steps)
+        graph, lowered = form.graph, form.lowered_on(item.target, item.runtime)
+        rows = node_rows(graph, item.target, item.runtime, hint, decisions, lowered)
+        warnings = list(verification.warnings) if verification else []
+        warnings += graph_warnings(graph, self.recipe.emit.opset)
+        warnings += [f"{step.name}: {text}" for step in steps for text in step.warnings]
+        warnings += [*self.emitter.warnings(form), *obstacles(rows, item.runtime)]
         if verification is None and self.recipe.accuracy:
             warnings.append("accuracy goals were not measured: verification is switched off")
         notes = verification.notes if verification else ()
@@ -303,18 +328,12 @@ class _Compile:
             verification=verification.contract() if verification else {"verified": False},
             warnings=warnings,
             nodes=rows,
+            lowered=lowered,
         )
         write_json(place / REPORT, report)
         self.reports[item.target.id] = report
-        self.artifacts[item.target.id] = Artifact(
-            item.target.id,
-            place,
-            place / self.emitter.model_file,
-            place / REPORT,
-            place / PAGE,
-            place / "launch",
-            steps,
-            verification,
+        self.artifacts[item.target.id] = Artifact.at(
+            place, self.emitter.model_file, steps, verification
         )
 
     def write_pages(self, folder: Path) -> None:
@@ -322,16 +341,6 @@ class _Compile:
         for name in self.reports:
             with self.clock("page"):
                 (folder / name / PAGE).write_bytes(page_of(folder / name, self.reports).encode())
-
-    def _data_files(self) -> list[Path]:
-        """The validation data that was read, sorted."""
-        validation = self.recipe.data.validation
-        if validation is None or not self.verify:
-            return []
-        path = self.recipe.locate(validation.path)
-        return (
-            sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
-        )
 
     @property
     def missed(self) -> GoalMissed | None:
@@ -358,17 +367,7 @@ class _Compile:
 
     def result(self, out: Path) -> CompileResult:
         """The result, with paths in the output folder."""
-        moved = {
-            name: replace(
-                artifact,
-                folder=out / name,
-                model=out / name / self.emitter.model_file,
-                report=out / name / REPORT,
-                page=out / name / PAGE,
-                launch=out / name / "launch",
-            )
-            for name, artifact in self.artifacts.items()
-        }
+        moved = {name: artifact.moved(out / name) for name, artifact in self.artifacts.items()}
         return CompileResult(
             name=self.recipe.name,
             model=self.recipe.model_path,
@@ -376,25 +375,17 @@ class _Compile:
             output=out,
             artifacts=moved,
             manifest=json.loads((out / MANIFEST).read_text(encoding="utf-8")),
-            inputs=(*self.recipe.files, *self.files, *self._data_files()),
+            inputs=(
+                *self.recipe.files,
+                *self.files,
+                *(data_files(self.recipe) if self.verify else ()),
+            ),
             warnings=tuple(self.warnings),
             seconds=self.seconds,
             missed=self.missed,
         )
 
 
-def external_files(graph: Graph) -> list[Path]:
-    """Files beside the model that its tensors lie in, sorted."""
-    tensors = (value.constant for nested in graph.walk() for value in nested.constants())
-    return sorted({t.file for t in tensors if t is not None and t.file is not None})
-
-
-def _warnings(graph: Graph, verification: Verification | None, opset: int | None) -> list[str]:
-    found = list(verification.warnings) if verification else []
-    if opset is not None and graph.opset != opset:
-        why = "is not lowered" if graph.opset > opset else "could not be raised: see the refusals"
-        found.append(f"emit.opset asks for {opset}; the model has {graph.opset} and {why}")
-    if graph.model.functions:
-        names = ", ".join(sorted(name for _, name, _ in graph.model.functions))
-        found.append(f"bodies of model-local functions are carried, not optimized: {names}")
-    return found
+def _decided(item: TargetPlan, run: PassRun) -> PassContext:
+    """What the passes of a target knew, with all that they decided."""
+    return replace(item.context, decisions=Decisions(run.steps))

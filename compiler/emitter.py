@@ -6,12 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from optc.emit.onnx import save_model
+from optc.emit.openvino import save_ir, unique_labels
+from optc.emit.storage import store_weights
 from optc.errors import CapabilityError, ModelError
+from optc.ir import clone
+from optc.ir.ops import Trait, info
 from optc.ir.types import DType
 from optc.launch.engines import open_engine, require_runtime
 from optc.launch.options import LaunchOptions
 from optc.numerics.evaluate import available_cpus, open_session
+from optc.numerics.traffic import precision
+from optc.numerics.twin import computing, widen
+from optc.passes import CastBf16
 from optc.passes.selector import selected, unmatched
+from optc.targets import load_runtime, missing_capability
 from optc.targets.conversion import unconvertible
 from optc.versions import library_version, tool_versions
 
@@ -21,11 +29,40 @@ if TYPE_CHECKING:
 
     from optc.ir import Graph, Node
     from optc.numerics.noise import Runner
+    from optc.passes.base import PassContext
     from optc.recipe import Recipe
+    from optc.targets import Runtime, Target
 
 _FILES = {"onnx": "model.onnx", "openvino": "model.xml"}
 _STORED = {"f32": DType.F32, "f16": DType.F16, "bf16": DType.BF16}
 _SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Form:
+    """A graph in the form in which it is written.
+
+    Attributes:
+        graph: what is written.
+        lowered: operations that it states in fp32, and that the runtime is to compute in bf16
+            where the CPU can.
+        stated: the graph that states bf16, which says what results are to be expected; None when
+            nothing is computed in bf16.
+    """
+
+    graph: Graph
+    lowered: frozenset[Node] = frozenset()
+    stated: Graph | None = None
+
+    @property
+    def labels(self) -> dict[Node, str]:
+        """What its operations are called in OpenVINO IR."""
+        return unique_labels(self.graph)
+
+    def lowered_on(self, target: Target, runtime: Runtime) -> frozenset[Node]:
+        """The operations that are lowered on a target: none where it has no bf16 of its own."""
+        missing = self.lowered and missing_capability("bf16", target, runtime)
+        return frozenset() if missing else self.lowered
 
 
 @dataclass(frozen=True)
@@ -70,15 +107,39 @@ class Emitter:
         if self.is_ir:
             require_runtime("openvino")
 
-    def check_graph(self, graph: Graph) -> None:
-        """Refuse a graph that the format's converter cannot take.
+    def form(self, graph: Graph, context: PassContext | None = None) -> Form:
+        """The form that a graph is written in; it stays as it is.
+
+        Args:
+            graph: the final graph.
+            context: with what was decided about precisions; IR that leaves bf16 to the runtime
+                follows that as well where no pass wrote it into the graph.
+        """
+        implicit = self.is_ir and self.recipe.emit.bf16 == "implicit"
+        stated = graph
+        if next(computing(graph), None) is None:
+            if context is None or not context.decisions or not implicit:
+                return Form(graph)
+            stated = clone(graph)
+            if not CastBf16().apply(stated, context).changed:
+                return Form(graph)
+        if not implicit:
+            return Form(graph, stated=graph)
+        wide = widen(stated)
+        return Form(wide.graph, wide.lowered, stated)
+
+    def check_form(self, form: Form, target: Target, runtime: Runtime) -> None:
+        """Refuse a form that the converter of the format or the runtime cannot take.
 
         Raises:
-            CapabilityError: ``not-convertible``, with every such operation and the reason.
+            CapabilityError: ``not-convertible``, with every such operation and the reason;
+                ``bf16-not-computed``: operations state bf16 where runtime or target have none.
         """
+        if form.stated is not None and not form.lowered:
+            self._check_stated(form.stated, target, runtime)
         if not self.is_ir:
             return
-        refused = unconvertible(graph, "openvino", library_version("openvino"))
+        refused = unconvertible(form.graph, "openvino", library_version("openvino"))
         if not refused:
             return
         lines = [f"{r.node} ({r.op}): {r.reason}; instead: {r.instead}" for r in refused[:_SHOWN]]
@@ -92,40 +153,75 @@ class Emitter:
             hint="or write `emit: {format: onnx}` and `runtime: onnxruntime`",
         )
 
+    def _check_stated(self, graph: Graph, target: Target, runtime: Runtime) -> None:
+        support = runtime.precisions["bf16"]
+        if not support.computes.value:
+            why = f"{runtime.id} does not compute in bf16 ({support.computes.note})"
+            instead = (
+                f"{support.instead}. To halve the file of an fp32 model write "
+                "`emit: {weights: bf16}`: it is computed in fp32"
+            )
+        elif missing := missing_capability("bf16", target, runtime):
+            why = missing.message
+            instead = (
+                "guard the step that makes them with `when: bf16`, or write one IR for CPUs with "
+                "and without bf16: `emit: {format: openvino, bf16: implicit}`"
+            )
+        else:
+            return
+        found = list(computing(graph))
+        first = f"{found[0].label} ({found[0].qualified_op})"
+        count = "an operation states" if len(found) == 1 else f"{len(found)} operations state"
+        raise CapabilityError(
+            "bf16-not-computed",
+            f"{count} bf16, {first} first; {why}",
+            location=str(self.recipe.model_path),
+            hint=instead,
+        )
+
     def save(
-        self, graph: Graph, folder: Path, metadata: Mapping[str, str] | None = None
+        self, form: Form, folder: Path, metadata: Mapping[str, str] | None = None
     ) -> list[Path]:
-        """Write a graph into a folder.
+        """Write a form into a folder.
 
         Returns:
             The files written, the model first.
 
         Raises:
-            OptcError: as `save_model` and `save_ir`.
+            OptcError: as `save_model`, `store_weights` and `save_ir`.
         """
         emit, path = self.recipe.emit, folder / self.model_file
         if not self.is_ir:
+            graph = form.graph
+            if self.stored is not DType.F32:
+                graph = store_weights(graph, self.stored)
             return save_model(graph, path, external_data=emit.external_data, metadata=metadata)
-        from optc.emit.openvino import save_ir
-
         return save_ir(
-            graph,
+            form.graph,
             path,
             weights=emit.weights,
-            keep_f32=self._kept(graph),
+            exact_bf16=bool(form.lowered),
+            keep_f32=self._kept(form),
             shapes=self._bounds(),
             metadata=metadata,
         )
 
-    def open(self, path: Path) -> Runner:
-        """Load an emitted model in its runtime, on all CPUs of this process, computing in fp32.
+    def open(self, path: Path, form: Form | None = None, *, hint: str = "f32") -> Runner:
+        """Load an emitted model in its runtime, on all CPUs of this process.
+
+        Args:
+            path: the model.
+            form: what it holds; a model that states bf16 is loaded in OpenVINO.
+            hint: what OpenVINO is told to compute fp32 operations in.
 
         Raises:
             ModelError: ``runtime-cannot-load``.
+            CapabilityError: OpenVINO is needed, and not installed or too old.
         """
-        if self.is_ir:
+        if self.is_ir or (form is not None and form.stated is not None):
             options = LaunchOptions.default("openvino", threads=available_cpus())
-            return open_engine(path, options)
+            told = {**options.properties, "INFERENCE_PRECISION_HINT": hint}
+            return open_engine(path, options.model_copy(update={"properties": told}))
         return open_session(path, threads=0)
 
     def open_source(self) -> Runner | None:
@@ -141,14 +237,41 @@ class Emitter:
         except ModelError:
             return None
 
-    def warnings(self, graph: Graph) -> list[str]:
-        """What the recipe asks of the format and the graph does not have."""
-        missing = unmatched(self.recipe.emit.keep_fp32, graph)
-        return [f"emit.keep_fp32: no node fits {selector}" for selector in missing]
+    def warnings(self, form: Form) -> list[str]:
+        """What the recipe or the plan asks of the format, and does not get."""
+        missing = unmatched(self.recipe.emit.keep_fp32, form.graph)
+        found = [f"emit.keep_fp32: no node fits {selector}" for selector in missing]
+        if form.lowered and (lost := self._lost(form)):
+            found.append(
+                f"{len(lost)} operations that are to stay fp32, {lost[0].label} "
+                f"({lost[0].op_type}) first, may run in bf16: OpenVINO does not keep the mark of "
+                + ", ".join(sorted({node.op_type for node in lost}))
+            )
+        return found
 
-    def _kept(self, graph: Graph) -> list[Node]:
-        nodes = (node for nested in graph.walk() for node in nested.nodes())
-        return [node for node in nodes if selected(self.recipe.emit.keep_fp32, node)]
+    def kept_labels(self, form: Form) -> frozenset[str]:
+        """Labels in the file of the operations that stay fp32."""
+        return frozenset(form.labels[node] for node in self._kept(form))
+
+    def _lost(self, form: Form) -> list[Node]:
+        """The operations whose mark the runtime is known to lose."""
+        runtime = load_runtime("openvino")
+        return [node for node in self._kept(form) if runtime.loses_mark(node.op_type)]
+
+    def _kept(self, form: Form) -> list[Node]:
+        """The operations that stay fp32 where the runtime is told to compute in bf16.
+
+        Where the graph was planned in bf16 these are all others in fp32: not what computes in int8
+        or on integers, and not the quantization around it, which has kernels of its own.
+        """
+        chosen = self.recipe.emit.keep_fp32
+        return [
+            node
+            for nested in form.graph.walk()
+            for node in nested.ordered()
+            if selected(chosen, node)
+            or (form.lowered and node not in form.lowered and _is_fp32(nested, node))
+        ]
 
     def _bounds(self) -> dict[str, str]:
         """Inputs with bounded dimensions, in the notation of OpenVINO."""
@@ -157,6 +280,10 @@ class Emitter:
             if spec.shape and any(isinstance(dim, str) and ".." in dim for dim in spec.shape):
                 found[name] = f"[{','.join(map(_dim, spec.shape))}]"
         return found
+
+
+def _is_fp32(graph: Graph, node: Node) -> bool:
+    return precision(graph, node) == "fp32" and not info(node).has(Trait.QUANTIZE)
 
 
 def _dim(dim: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from optc.frontend.onnx import load_model
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from optc.ir import Graph
+    from optc.passes.base import PassContext
     from optc.pipeline import PassRun, Progress
     from optc.prepare import Prepared, TargetPlan
     from optc.recipe import Recipe
@@ -31,6 +33,31 @@ def read_source(recipe: Recipe) -> Graph:
     graph = load_model(recipe.model_path, sha256=recipe.model.sha256)
     bind_inputs(graph, {name: spec.dims for name, spec in recipe.inputs.items() if spec.dims})
     return graph
+
+
+def context_of(recipe: Recipe, plan: TargetPlan, progress: Progress | None = None) -> PassContext:
+    """What the passes of a target may know, with the recipe's data where one of them uses it."""
+    if not any(step.run is not None and step.run.observes for step in plan.steps):
+        return plan.context
+    from optc.observer import CalibrationObserver  # with all that runs models
+
+    goals = tuple((goal.metric, goal.limit) for goal in recipe.accuracy)
+    return replace(plan.context, observer=CalibrationObserver(recipe, progress), goals=goals)
+
+
+def external_files(graph: Graph) -> list[Path]:
+    """Files beside the model that its tensors lie in, sorted."""
+    tensors = (value.constant for nested in graph.walk() for value in nested.constants())
+    return sorted({t.file for t in tensors if t is not None and t.file is not None})
+
+
+def data_files(recipe: Recipe) -> list[Path]:
+    """The files of the recipe's validation data, sorted."""
+    validation = recipe.data.validation
+    if validation is None:
+        return []
+    path = recipe.locate(validation.path)
+    return sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
 
 
 def run_groups(
@@ -62,7 +89,7 @@ def run_groups(
             run_pipeline(
                 source,
                 first.steps,
-                first.context,
+                context_of(prepared.recipe, first, progress),
                 costs=[timer(p.target, runtime=p.runtime, sizes=sizes) for p in group],
                 dump_dir=folder,
                 progress=progress,

@@ -109,6 +109,7 @@ def run_pipeline(
     known = Verified()
     records = _sound(graph, known)
     gains: list[tuple[Mapping[str, Gain], ...]] = [()] * len(records)
+    told = context
     last = max((i for i, step in enumerate(steps) if step.run is not None), default=-1)
     for index, step in enumerate(steps):
         if progress is not None:
@@ -117,7 +118,8 @@ def run_pipeline(
             records.append(StepRecord(step.name, skipped=step.skipped))
             gains.append(())
             continue
-        record, saved = _run_step(graph, step.name, step.run, context, costs)
+        record, saved = _run_step(graph, step.name, step.run, told, costs)
+        told = replace(told, decisions=told.decisions.with_step(record))
         records.append(record)
         gains.append(saved)
         problems = verify(graph, known) if record.changed else _unexpected(record)
@@ -187,6 +189,9 @@ def _run_step(
         before,
         count_nodes(graph),
         seconds,
+        decisions=result.decisions,
+        warnings=result.warnings,
+        figures=result.figures,
     )
     return record, tuple(journal.gains(graph)) if costs else ()
 
@@ -220,7 +225,9 @@ def _rerun(
     graph = source()
     for step in steps:
         if step.run is not None:
-            step.run.apply(graph, context)
+            decided = step.run.apply(graph, context).decisions
+            record = StepRecord(step.name, decisions=decided)
+            context = replace(context, decisions=context.decisions.with_step(record))
     return graph
 
 

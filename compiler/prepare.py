@@ -9,8 +9,10 @@ from optc.emitter import Emitter
 from optc.errors import CapabilityError, ModelError
 from optc.launch.settings import check_precision, slices_of
 from optc.passes import (
+    FuseRequantize,
     InferShapes,
     LowerOperators,
+    MergeReshapes,
     MergeTransposes,
     RemoveDuplicates,
     UpgradeOpset,
@@ -37,12 +39,14 @@ class TargetPlan:
         runtime: what executes the model.
         pipeline: the recipe's steps; those whose `when` does not hold are marked as skipped.
         lowering: what writes operators in the forms that the runtime computes fastest, after them.
+        lead: the target that precisions are planned for, where one file serves it and this one.
     """
 
     target: Target
     runtime: Runtime
     pipeline: tuple[PlannedStep, ...]
     lowering: tuple[PlannedStep, ...] = ()
+    lead: Target | None = None
 
     @property
     def steps(self) -> tuple[PlannedStep, ...]:
@@ -52,12 +56,15 @@ class TargetPlan:
     @property
     def context(self) -> PassContext:
         """What passes may know."""
-        return PassContext(self.target.id, self.runtime.id)
+        cpu = self.lead or self.target
+        return PassContext(cpu.id, self.runtime.id, cpu=cpu)
 
     def shares_with(self, other: TargetPlan) -> bool:
-        """Whether both run the same passes with the same options, none of which asks the target."""
+        """Whether both run the same passes with the same options, and they see the same target."""
         asks = any(step.run is not None and step.run.asks_target for step in self.steps)
-        return not asks and _content(self) == _content(other)
+        if asks and self.context.cpu is not other.context.cpu:
+            return False
+        return _content(self) == _content(other)
 
 
 def _content(plan: TargetPlan) -> list[tuple[str, Any]]:
@@ -100,7 +107,11 @@ def prepare(
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides=overrides)
     runtime = load_runtime(loaded.runtime)
     found = {target.id: target for target in map(load_target, targets or loaded.target_refs)}
-    plans = tuple(_target_plan(loaded, target, runtime) for target in found.values())
+    leads = _leads(loaded, tuple(found.values()), runtime)
+    plans = tuple(
+        _target_plan(loaded, target, runtime, lead)
+        for target, lead in zip(found.values(), leads, strict=True)
+    )
     Emitter(loaded).check()
     if not loaded.model_path.is_file():
         raise ModelError(
@@ -112,11 +123,37 @@ def prepare(
     return Prepared(loaded, plans)
 
 
-def _target_plan(recipe: Recipe, target: Target, runtime: Runtime) -> TargetPlan:
-    steps = [planned_step(step, target, runtime) for step in recipe.pipeline]
+def _leads(
+    recipe: Recipe, targets: Sequence[Target], runtime: Runtime
+) -> tuple[Target | None, ...]:
+    """For each target the one that its precisions are planned for, where that is another.
+
+    OpenVINO IR that leaves bf16 to the runtime serves CPUs with and without it, so those without
+    get the file of the first target with bf16; int8 has to be the same for both.
+    """
+    asks = any(s.when == "bf16" or "bf16" in s.pass_type.requires for s in recipe.pipeline)
+    if not asks or recipe.emit.format != "openvino" or recipe.emit.bf16 != "implicit":
+        return (None,) * len(targets)
+    able = [t for t in targets if "bf16" in available_capabilities(t, runtime)]
+    return tuple(None if target in able else _alike(target, able) for target in targets)
+
+
+def _alike(target: Target, others: Sequence[Target]) -> Target | None:
+    """The first of some targets whose int8 products are as exact as those of a target."""
+    vnni = "vnni" in target.capabilities
+    return next((other for other in others if ("vnni" in other.capabilities) == vnni), None)
+
+
+def _target_plan(
+    recipe: Recipe, target: Target, runtime: Runtime, lead: Target | None = None
+) -> TargetPlan:
+    steps = [planned_step(step, lead or target, runtime) for step in recipe.pipeline]
     if recipe.emit.opset is not None:
         options = UpgradeOpset.Options(to=recipe.emit.opset)
         steps.append(PlannedStep(UpgradeOpset.name, UpgradeOpset(options)))
+    if recipe.emit.int8 == "qoperator":
+        form = FuseRequantize.Options(form="qoperator")
+        steps.append(PlannedStep(FuseRequantize.name, FuseRequantize(form)))
     # A launch that cannot be fails before any work.
     check_precision(target, runtime, recipe.launch.settings)
     slices_of(target, recipe.launch.settings)
@@ -126,7 +163,7 @@ def _target_plan(recipe: Recipe, target: Target, runtime: Runtime) -> TargetPlan
         domains=() if is_ir else recipe.emit.allowed_domains(runtime.domains),
         keep_canonical=is_ir,
     )
-    return TargetPlan(target, runtime, tuple(steps), lowering)
+    return TargetPlan(target, runtime, tuple(steps), lowering, lead)
 
 
 def lowering_steps(
@@ -146,7 +183,8 @@ def lowering_steps(
     options = {"forms": forms, "domains": list(domains), "keep_canonical": keep_canonical}
     asked.append({LowerOperators.name: options})
     # Primitives bring what others next to them make superfluous.
-    asked.extend(step.name for step in (MergeTransposes, RemoveDuplicates, InferShapes))
+    cleaning = (MergeTransposes, MergeReshapes, RemoveDuplicates, InferShapes)
+    asked.extend(step.name for step in cleaning)
     return tuple(PlannedStep(step.name, step.create()) for step in resolve_pipeline(asked))
 
 
@@ -167,4 +205,5 @@ def planned_step(step: Step, target: Target, runtime: Runtime) -> PlannedStep:
                 location=step.location,
                 hint=missing.hint,
             )
-    return PlannedStep(step.name, step.create())
+    known = runtime.options_for(step.name, target.capabilities)
+    return PlannedStep(step.name, step.with_defaults(known).create())

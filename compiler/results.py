@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from optc.page import PAGE, REPORT
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
@@ -123,6 +125,30 @@ class Artifact:
     launch: Path
     steps: tuple[StepRecord, ...]
     verification: Verification | None
+
+    @classmethod
+    def at(
+        cls,
+        folder: Path,
+        model_file: str,
+        steps: tuple[StepRecord, ...],
+        verification: Verification | None,
+    ) -> Artifact:
+        """What lies in a folder that bears the name of its target."""
+        return cls(
+            folder.name,
+            folder,
+            folder / model_file,
+            folder / REPORT,
+            folder / PAGE,
+            folder / "launch",
+            steps,
+            verification,
+        )
+
+    def moved(self, folder: Path) -> Artifact:
+        """The same in another folder."""
+        return Artifact.at(folder, self.model.name, self.steps, self.verification)
 
     def to_dict(self) -> dict[str, object]:
         """The artifact as data, with measured figures and times."""

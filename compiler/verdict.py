@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from optc.errors import GoalMissed
 from optc.numerics.values import json_number
 
 if TYPE_CHECKING:
-    from optc.errors import GoalMissed
+    from optc.numerics.batches import Batch
     from optc.numerics.compare import Comparison
+    from optc.numerics.metrics import Accumulator, Metric
+    from optc.numerics.values import Feeds
     from optc.recipe import Goal
 
 
@@ -43,8 +46,40 @@ class GoalResult:
         goal = f"goal {sign} {self.goal.limit:g}{unit}"
         return f"{self.goal.metric} {self.value:.4g}{unit} ({goal}{source})"
 
+    @property
+    def error(self) -> GoalMissed:
+        """The error for a goal that is missed."""
+        hint = (
+            "the result was kept, as the recipe says"
+            if self.goal.on_miss == "keep"
+            else "nothing was written; `on_miss: keep` beside the goal writes the result "
+            "nevertheless"
+        )
+        message = f"accuracy goal missed: {self.figures}"
+        return GoalMissed("accuracy-goal-missed", message, hint=hint)
+
     def __str__(self) -> str:
         return f"{self.figures}: {'met' if self.met else 'MISSED'}"
+
+
+class Score:
+    """A metric of the result and, where labels judge, of the source model as well."""
+
+    def __init__(self, metric: Metric) -> None:
+        self.metric = metric
+        self.own = metric.start()
+        self.base: Accumulator | None = metric.start() if metric.needs_labels else None
+
+    def update(self, expected: Feeds, actual: Feeds, batch: Batch) -> None:
+        """Take in the outputs of both for a batch."""
+        self.own.update(expected, actual, batch.labels)
+        if self.base is not None:
+            self.base.update(expected, expected, batch.labels)
+
+    def result(self, goal: Goal) -> GoalResult:
+        """What was measured, beside its goal."""
+        base = None if self.base is None else self.base.compute()
+        return GoalResult(goal, self.metric.unit, self.own.compute(), base)
 
 
 @dataclass(frozen=True)
@@ -113,3 +148,26 @@ class Verification:
                 {"metric": r.goal.metric, "limit": r.goal.limit, "met": r.met} for r in self.goals
             ],
         }
+
+
+def inconclusive(comparison: Comparison, data: str, *, bf16: bool) -> list[str]:
+    """The warning about outputs that passed and would have passed with almost any content.
+
+    Args:
+        comparison: what passed.
+        data: what it was made on, in words.
+        bf16: whether the result computes in bf16, whose roundings add up to wide bounds.
+    """
+    weak = ", ".join(output.name for output in comparison.outputs if not output.conclusive)
+    if not weak:
+        return []
+    if bf16:
+        return [
+            f"as many roundings in bf16 as lead to output {weak} may add up to an error as large "
+            "as the one that would be a bug, so that agreement says little: state what accuracy "
+            "is needed under `accuracy`"
+        ]
+    return [
+        f"on {data} output {weak} hardly varies or is not finite, so that agreement says little: "
+        "real inputs in data.validation are better"
+    ]

@@ -10,6 +10,11 @@ A CPU without VNNI saturates sums of int8 products where the target does not (`o
 There, graphs with int8 products are judged as they are written, in onnxruntime without its own
 rewriting, which computes QuantizeLinear and DequantizeLinear one by one around fp32 products; the
 emitted file is loaded all the same, and a warning says what was not seen.
+
+Where the graph computes in bf16, its fp32 twin (`optc.numerics.twin`) is judged on every machine,
+with the source model and by the accuracy goals, so that the verdict is the same everywhere. The
+emitted file is held against the twin within the same bounds, in bf16 where OpenVINO computes in it
+on this CPU; a note says in what it was.
 """
 
 from __future__ import annotations
@@ -33,22 +38,23 @@ from optc.numerics.metrics import find_metric
 from optc.numerics.noise import measure_noise
 from optc.numerics.roundings import derive_tolerances
 from optc.numerics.traffic import precision
+from optc.numerics.twin import computing
 from optc.pipeline import closing_steps, graph_after
 from optc.targets import host_capabilities
-from optc.verdict import GoalResult, Verification
+from optc.twins import open_emulation, open_twin, plain
+from optc.verdict import GoalResult, Score, Verification, inconclusive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from optc.emitter import Emitter
+    from optc.emitter import Emitter, Form
     from optc.ir import Graph
     from optc.numerics.evaluate import Optimization, Session
-    from optc.numerics.metrics import Accumulator, Metric
     from optc.numerics.noise import Runner
     from optc.numerics.values import Feeds
     from optc.passes.base import PassContext
     from optc.pipeline import PlannedStep, Progress
-    from optc.recipe import Goal, Recipe
+    from optc.recipe import Recipe
 
 _BATCH = 16  # samples per run: few enough for large outputs, enough to keep the cores busy
 
@@ -56,7 +62,7 @@ _BATCH = 16  # samples per run: few enough for large outputs, enough to keep the
 def verify_artifact(
     emitter: Emitter,
     source: Callable[[], Graph],
-    result: Graph,
+    result: Form,
     artifact: Path,
     steps: Sequence[PlannedStep],
     context: PassContext,
@@ -67,7 +73,7 @@ def verify_artifact(
     Args:
         emitter: wrote it, and opens it; its recipe says on which data, how exact, which goals.
         source: makes the graph of the source model anew.
-        result: the graph that was emitted.
+        result: the graph that was emitted, in its form.
         artifact: the emitted model.
         steps: the pipeline, to find the guilty pass.
         context: what the passes were told.
@@ -91,7 +97,8 @@ def verify_artifact(
     comparison = check.compare(session)
     if not comparison.passed:
         raise check.failure(comparison, check.bisect(steps, context))
-    check.warn_if_inconclusive(comparison)
+    check.warnings += inconclusive(comparison, check.origin, bf16=result.stated is not None)
+    check.compare_emulated(artifact, session)
     goals = check.measure(session)
     missed = next((result for result in goals if not result.met), None)
     return Verification(
@@ -100,20 +107,11 @@ def verify_artifact(
         comparison=comparison,
         scored=check.scored,
         goals=goals,
-        missed=None if missed is None else _missed(missed),
+        missed=None if missed is None else missed.error,
         keep=all(r.met or r.goal.on_miss == "keep" for r in goals),
         warnings=tuple(check.warnings),
         notes=tuple(check.notes),
     )
-
-
-def _missed(result: GoalResult) -> GoalMissed:
-    hint = (
-        "the result was kept, as the recipe says"
-        if result.goal.on_miss == "keep"
-        else "nothing was written; `on_miss: keep` beside the goal writes the result nevertheless"
-    )
-    return GoalMissed("accuracy-goal-missed", f"accuracy goal missed: {result.figures}", hint=hint)
 
 
 class _Check:
@@ -123,24 +121,27 @@ class _Check:
         self,
         emitter: Emitter,
         source: Callable[[], Graph],
-        result: Graph,
+        result: Form,
         progress: Progress | None,
     ) -> None:
         self.emitter = emitter
         self.recipe = recipe = emitter.recipe
         self.source = source
+        self.result = result
         self.progress = progress
         self.warnings: list[str] = []
         self.scored = 0
-        graph = source()
+        graph, written = source(), result.stated or result.graph
         self.types = required_inputs(graph)
         self.limits = index_limits(graph)
+        self.is_narrow = next(computing(graph), None) is not None
         own = {"rtol": recipe.verify.rtol, "atol": recipe.verify.atol}
         self.tolerances = {
             name: bound.with_bounds(**own)
-            for name, bound in derive_tolerances(graph, result, stored=emitter.stored).items()
+            for name, bound in derive_tolerances(graph, written, stored=emitter.stored).items()
         }
-        self.as_written = _saturates_here(result)
+        self.as_written = _saturates_here(written)
+        self.optimize: Optimization = "none" if self.as_written else "all"
         self.notes: list[str] = []
         if self.as_written:
             self.notes.append(
@@ -148,29 +149,33 @@ class _Check:
                 "compared as they are written, not as int8 kernels compute them; compile on a CPU "
                 "with VNNI to verify those"
             )
-        self.expected = self._open_source()
+        self.expected = self._open_source(self.optimize)
         self.feeds = self._choose_feeds()
 
-    def _open_source(self) -> Session:
-        optimize: Optimization = "none" if self.as_written else "all"
+    def _open_source(self, optimize: Optimization) -> Session:
+        """The source model; its twin where it computes in bf16 itself."""
         try:
+            if self.is_narrow:
+                return open_twin(self.source(), optimize=optimize)
             return open_session(self.recipe.model_path, threads=0, optimize=optimize)
         except ModelError as error:
             error.hint = "the source model cannot be verified here: pass --no-verify to skip that"
             error.location = str(self.recipe.model_path)
             raise
 
-    def open_result(self, artifact: Path, graph: Graph) -> Runner:
-        """The emitted model, ready to run; its graph as it is written where that must be.
+    def open_result(self, artifact: Path, form: Form) -> Runner:
+        """The emitted model, ready to run; its graph or its twin where those must be judged.
 
         Raises:
             ModelError: the runtime rejects it.
         """
+        if form.stated is not None:
+            return open_twin(form.stated, optimize=self.optimize)
         session = self.emitter.open(artifact)
         if not self.as_written:
             return session
         with _temporary() as folder:
-            save_model(graph, folder / "model.onnx")
+            save_model(plain(form.graph), folder / "model.onnx")
             return open_session(folder / "model.onnx", threads=0, optimize="none")
 
     def _choose_feeds(self) -> list[Feeds]:
@@ -220,31 +225,46 @@ class _Check:
         if self.progress is not None:
             self.progress(activity, done, total)
 
-    def compare(self, session: Runner) -> Comparison:
-        """Compare a result on all inputs; within the derived bound, or within measured noise."""
+    def compare(self, session: Runner, reference: Runner | None = None) -> Comparison:
+        """Compare a result on all inputs; within the derived bound, or within measured noise.
+
+        Args:
+            session: the result.
+            reference: what is expected; None: the source model.
+        """
         found = []
+        reference = reference or self.expected
         for number, feeds in enumerate(self.feeds):
             self._tell("verify", number, len(self.feeds))
-            expected, actual = self.expected.run(feeds), session.run(feeds)
+            expected, actual = reference.run(feeds), session.run(feeds)
             comparison = compare_outputs(expected, actual, self.tolerances)
             if not comparison.passed and self.recipe.verify.rtol is None:
                 comparison = self._with_noise(feeds, expected, actual)
             found.append(comparison)
         return Comparison.merge(found)
 
-    def warn_if_inconclusive(self, comparison: Comparison) -> None:
-        """Say so when an output passed that would have passed with almost any content."""
-        weak = [output.name for output in comparison.outputs if not output.conclusive]
-        if weak:
-            self.warnings.append(
-                f"on {self.origin} output {', '.join(weak)} hardly varies or is not finite, so "
-                "that agreement says little: real inputs in data.validation are better"
-            )
+    def compare_emulated(self, artifact: Path, judged: Runner) -> None:
+        """Hold an emitted model that computes in bf16 against its twin, which was judged.
+
+        Raises:
+            GoalMissed: it does not load, or differs.
+        """
+        if self.result.stated is None:
+            return
+        try:
+            emulated = open_emulation(self.emitter, artifact, self.result)
+        except ModelError as error:
+            text = f"the result does not load, but its fp32 twin does: {error.message}"
+            raise GoalMissed("result-does-not-load", text, hint="report it") from error
+        self.notes += emulated.notes
+        found = self.compare(emulated.runner, judged) if emulated.runner else None
+        if found is not None and not found.passed:
+            raise self.failure(found, "the emitter: the fp32 twin is right")
 
     @cached_property
     def _noise_runners(self) -> tuple[Session, list[Runner]]:
         """The source model without rewriting, and as each runtime rewrites it."""
-        plain = open_session(self.recipe.model_path, threads=0, optimize="none")
+        plain = self._open_source("none")
         native = self.emitter.open_source()
         return plain, [self.expected] if native is None else [self.expected, native]
 
@@ -294,8 +314,9 @@ class _Check:
         graph = graph_after(self.source, steps, count, context)
         with _temporary() as folder:
             try:
-                model, *_ = self.emitter.save(graph, folder)
-                return self.compare(self.open_result(model, graph)).passed
+                form = self.emitter.form(graph)
+                model, *_ = self.emitter.save(form, folder)
+                return self.compare(self.open_result(model, form)).passed
             except (CapabilityError, ModelError):
                 return False
 
@@ -315,7 +336,7 @@ class _Check:
         goals = self.recipe.accuracy
         if not goals:
             return ()
-        scores = [_Score(find_metric(goal.metric)) for goal in goals]
+        scores = [Score(find_metric(goal.metric)) for goal in goals]
         for batch in self._scored_batches():
             expected = batch.trim(self.expected.run(batch.feeds))
             actual = batch.trim(session.run(batch.feeds))
@@ -335,24 +356,6 @@ class _Check:
         )
         for number, feeds in enumerate(self.feeds):
             yield Batch(number, 1, feeds, None, 1)
-
-
-class _Score:
-    """A metric of the result and, where labels judge, of the source model as well."""
-
-    def __init__(self, metric: Metric) -> None:
-        self.metric = metric
-        self.own = metric.start()
-        self.base: Accumulator | None = metric.start() if metric.needs_labels else None
-
-    def update(self, expected: Feeds, actual: Feeds, batch: Batch) -> None:
-        self.own.update(expected, actual, batch.labels)
-        if self.base is not None:
-            self.base.update(expected, expected, batch.labels)
-
-    def result(self, goal: Goal) -> GoalResult:
-        base = None if self.base is None else self.base.compute()
-        return GoalResult(goal, self.metric.unit, self.own.compute(), base)
 
 
 def input_hints(recipe: Recipe, limits: Mapping[str, int], *, largest: bool = False) -> InputHints:

@@ -3,9 +3,12 @@
 Third parties add passes by the entry-point group ``optc.passes``; see `optc.recipe`.
 """
 
+from optc.passes.assign_precision import AssignPrecision
 from optc.passes.base import Pass, PassContext, PassOptions, PassResult, RewritePass
+from optc.passes.cast_bf16 import CastBf16
 from optc.passes.common_factors import CommonFactors
 from optc.passes.describe import describe
+from optc.passes.equalize_channels import EqualizeChannels
 from optc.passes.fold_affine import FoldAffine
 from optc.passes.fold_batchnorm import FoldBatchnorm
 from optc.passes.fold_branches import FoldBranches
@@ -15,18 +18,24 @@ from optc.passes.fold_pads import FoldPads
 from optc.passes.fold_shapes import FoldShapes
 from optc.passes.freeze_initializers import FreezeInitializers
 from optc.passes.fuse_convolutions import FuseConvolutions
+from optc.passes.fuse_requantize import FuseRequantize
 from optc.passes.fuse_siblings import FuseSiblings
 from optc.passes.fuse_transpose_matmul import FuseTransposeMatmul
 from optc.passes.hoist_lookups import HoistLookups
 from optc.passes.infer_shapes import InferShapes
 from optc.passes.lower_affine import LowerAffine
 from optc.passes.lower_operators import LowerOperators
+from optc.passes.lower_pads import LowerPads
+from optc.passes.merge_casts import MergeCasts
 from optc.passes.merge_reshapes import MergeReshapes
+from optc.passes.merge_resizes import MergeResizes
 from optc.passes.merge_slices import MergeSlices
 from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.move_affine import MoveAffine
 from optc.passes.move_transposes import MoveTransposes
+from optc.passes.narrow_dequantize import NarrowDequantize
 from optc.passes.orient_convolutions import OrientConvolutions
+from optc.passes.quantize_int8 import QuantizeInt8
 from optc.passes.raise_activations import RaiseActivations
 from optc.passes.raise_attention import RaiseAttention
 from optc.passes.raise_gather import RaiseGather
@@ -43,6 +52,7 @@ from optc.passes.remove_broadcasts import RemoveBroadcasts
 from optc.passes.remove_dead import RemoveDead
 from optc.passes.remove_duplicates import RemoveDuplicates
 from optc.passes.remove_identity import RemoveIdentity
+from optc.passes.smooth_activations import SmoothActivations
 from optc.passes.unroll_loops import UnrollLoops
 from optc.passes.upgrade_opset import UpgradeOpset
 from optc.passes.widen_convolutions import WidenConvolutions
@@ -66,6 +76,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     CommonFactors,
     UpgradeOpset,
     LowerAffine,
+    LowerPads,
     LowerOperators,
     RaiseActivations,
     RaiseNorms,
@@ -82,6 +93,8 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaiseSplit,
     RaisePools,
     MergeReshapes,
+    MergeCasts,
+    MergeResizes,
     FoldPads,
     RemoveBroadcasts,
     FuseTransposeMatmul,
@@ -89,11 +102,21 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RaiseShuffles,
     FoldBranches,
     UnrollLoops,
+    QuantizeInt8,
+    AssignPrecision,
+    CastBf16,
+    NarrowDequantize,
+    FuseRequantize,
+    EqualizeChannels,
+    SmoothActivations,
 )
 
 __all__ = [
     "ALL_PASSES",
+    "AssignPrecision",
+    "CastBf16",
     "CommonFactors",
+    "EqualizeChannels",
     "FoldAffine",
     "FoldBatchnorm",
     "FoldBranches",
@@ -103,22 +126,28 @@ __all__ = [
     "FoldShapes",
     "FreezeInitializers",
     "FuseConvolutions",
+    "FuseRequantize",
     "FuseSiblings",
     "FuseTransposeMatmul",
     "HoistLookups",
     "InferShapes",
     "LowerAffine",
     "LowerOperators",
+    "LowerPads",
+    "MergeCasts",
     "MergeReshapes",
+    "MergeResizes",
     "MergeSlices",
     "MergeTransposes",
     "MoveAffine",
     "MoveTransposes",
+    "NarrowDequantize",
     "OrientConvolutions",
     "Pass",
     "PassContext",
     "PassOptions",
     "PassResult",
+    "QuantizeInt8",
     "RaiseActivations",
     "RaiseAttention",
     "RaiseGather",
@@ -136,6 +165,7 @@ __all__ = [
     "RemoveDuplicates",
     "RemoveIdentity",
     "RewritePass",
+    "SmoothActivations",
     "UnrollLoops",
     "UpgradeOpset",
     "WidenConvolutions",

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from optc.rewrite.decisions import Decisions
 from optc.rewrite.driver import apply_rules
 from optc.rewrite.trace import Trace
+from optc.targets import load_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from optc.ir import Graph
+    from optc.numerics.observe import Observer
     from optc.rewrite.pattern import Rule
-    from optc.rewrite.trace import Refusal
+    from optc.rewrite.trace import Decision, Refusal
+    from optc.targets import Target
 
 
 class PassOptions(BaseModel):
@@ -31,10 +35,28 @@ class PassContext:
     Attributes:
         target: name of the CPU target, e.g. ``cascadelake``.
         runtime: name of the runtime that will execute the model, e.g. ``onnxruntime``.
+        observer: runs the graph on calibration data; None where there is none to run on. Only for
+            passes with `observes`.
+        decisions: what earlier steps decided about precisions; ask it with ``decisions.of(node)``.
+        cpu: descriptor of the target; None: the one that is shipped under its name.
+        goals: accuracy goals of the recipe, as metric and limit; only with an observer.
     """
 
     target: str = "cascadelake"
     runtime: str = "onnxruntime"
+    observer: Observer | None = None
+    decisions: Decisions = field(default_factory=Decisions)
+    cpu: Target | None = None
+    goals: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def described(self) -> Target:
+        """Descriptor of the target.
+
+        Raises:
+            TargetError: there is no such target.
+        """
+        return load_target(self.target) if self.cpu is None else self.cpu
 
 
 @dataclass(frozen=True)
@@ -45,19 +67,26 @@ class PassResult:
         changed: whether the graph is different now; a promise that tests hold every pass to.
         counts: how often each rule applied, by rule name; only rules that applied.
         refusals: matches that were not legal to rewrite, and the nearest miss of each rule.
+        decisions: the precision that operations are to be computed in, and why.
+        warnings: what the user should look at, e.g. a selector that fits nothing; the name of the
+            pass is put before each.
+        figures: what the run as a whole comes to, by name; the same on every machine.
     """
 
     changed: bool
     counts: Mapping[str, int] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    warnings: tuple[str, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Pass:
     """One step of the pipeline.
 
     Subclasses set `name`, and `Options` when they have any, and implement `apply`. A pass is a
-    function of graph, options and context only, changes the graph only through its mutators, and
-    does not verify: the pipeline does.
+    function of graph, options and context, with the data behind it, only; it changes the graph only
+    through its mutators, and does not verify: the pipeline does.
 
     Attributes:
         name: kebab-case name in recipes; the class is the same in CamelCase.
@@ -65,12 +94,15 @@ class Pass:
         requires: capabilities (see `optc.targets`) that target and runtime must have.
         asks_target: whether the result may depend on the context; targets with equal steps share
             the graph otherwise.
+        observes: whether it uses the observer of the context: the result then depends on the
+            calibration data.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[PassOptions]] = PassOptions
     requires: ClassVar[tuple[str, ...]] = ()
     asks_target: ClassVar[bool] = False
+    observes: ClassVar[bool] = False
 
     def __init__(self, options: PassOptions | None = None) -> None:
         self.options = options if options is not None else self.Options()
@@ -89,4 +121,4 @@ class RewritePass(Pass):
         """Apply the rules to the graph and all its subgraphs, to a fixed point."""
         trace = Trace(self.name)
         changed = apply_rules(graph, self.rules, trace)
-        return PassResult(changed, trace.counts, trace.refusals)
+        return PassResult(changed, trace.counts, trace.refusals, trace.decisions)

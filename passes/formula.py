@@ -21,8 +21,7 @@ exactly as exporters write numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ _MOST_POWER: Final = 4
 _MOST_VALUES: Final = 3
 _DEEPEST: Final = 5  # log(mean(exp(x - max(x)))) is the deepest idea
 _DIGITS: Final = 2e-6
+_LONG_KEY: Final = 80
+_NONE: Final[frozenset[Value]] = frozenset()
 
 Axes: TypeAlias = tuple[int, ...]
 """Axes of a statistic, ascending, counted from the start."""
@@ -44,9 +45,8 @@ class FormulaTooLongError(Exception):
     """A formula has more terms, parameters or levels than any idea: it is given up."""
 
 
-@dataclass(frozen=True)
 class Atom:
-    """A factor.
+    """A factor; never changed once it is made.
 
     Attributes:
         kind: ``leaf``, ``value``, ``group`` (a sum that is only known by a power of it), the name
@@ -54,41 +54,44 @@ class Atom:
         inner: the formula that the function or statistic is of.
         axes: axes of a statistic.
         value: the value, for kind ``value``.
+        depth: how many functions are nested in it.
+        values: the parameters in it.
+        sort_key: orders atoms, by nothing that depends on the run.
     """
 
-    kind: str
-    inner: Formula | None = None
-    axes: Axes = ()
-    value: Value | None = None
+    __slots__ = ("_hash", "axes", "depth", "inner", "kind", "sort_key", "value", "values")
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        kind: str,
+        inner: Formula | None = None,
+        axes: Axes = (),
+        value: Value | None = None,
+    ) -> None:
+        self.kind, self.inner, self.axes, self.value = kind, inner, axes, value
+        self.depth: int = 0 if inner is None else 1 + inner.depth
         if self.depth > _DEEPEST:
             raise FormulaTooLongError
-
-    @cached_property
-    def depth(self) -> int:
-        """How many functions are nested in it."""
-        return 0 if self.inner is None else 1 + self.inner.depth
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash((self.kind, self.inner, self.axes, self.value))
+        self._hash = hash((kind, inner, axes, value))
+        own = _NONE if value is None else frozenset({value})
+        self.values: frozenset[Value] = own if inner is None else inner.values
+        name = "" if value is None else value.name
+        self.sort_key: str = f"{kind}{axes or ''}{name}{inner.sort_key if inner else ''}"
 
     def __hash__(self) -> int:
         return self._hash
 
-    @cached_property
-    def values(self) -> frozenset[Value]:
-        """The parameters in it."""
-        if self.inner is not None:
-            return self.inner.values
-        return frozenset() if self.value is None else frozenset({self.value})
-
-    @cached_property
-    def sort_key(self) -> str:
-        """Orders atoms, by nothing that depends on the run."""
-        name = self.value.name if self.value is not None else ""
-        return f"{self.kind}{self.axes}{name}{self.inner.sort_key if self.inner else ''}"
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return (
+            isinstance(other, Atom)
+            and self._hash == other._hash
+            and self.kind == other.kind
+            and self.axes == other.axes
+            and self.value is other.value
+            and self.inner == other.inner
+        )
 
     def constant_along(self, axes: Axes) -> bool:
         """Whether it is one number along all these axes."""
@@ -101,38 +104,49 @@ _STATISTICS: Final = frozenset({"mean", "sum", "max"})
 Monomial: TypeAlias = "tuple[tuple[Atom, float], ...]"
 
 
-@dataclass(frozen=True)
 class Formula:
-    """A sum of terms.
+    """A sum of terms; never changed once it is made.
 
     Attributes:
         terms: powers of atoms and the coefficient, in canonical order; none for zero.
+        depth: how many functions are nested in it.
+        values: the parameters in it.
     """
 
-    terms: tuple[tuple[Monomial, float], ...]
+    __slots__ = ("_hash", "_sort_key", "depth", "terms", "values")
 
-    @cached_property
-    def depth(self) -> int:
-        """How many functions are nested in it."""
-        return max((atom.depth for monomial, _ in self.terms for atom, _ in monomial), default=0)
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash(self.terms)
+    def __init__(self, terms: tuple[tuple[Monomial, float], ...]) -> None:
+        self.terms = terms
+        self._hash = hash(terms)
+        self._sort_key = ""
+        depth = 0
+        values = _NONE
+        for monomial, _ in terms:
+            for atom, _ in monomial:
+                depth = max(depth, atom.depth)
+                if atom.values and atom.values is not values:
+                    values = values | atom.values if values else atom.values
+        self.depth, self.values = depth, values
 
     def __hash__(self) -> int:
         return self._hash
 
-    @cached_property
-    def values(self) -> frozenset[Value]:
-        """The parameters in it."""
-        atoms = (atom for monomial, _ in self.terms for atom, _ in monomial)
-        return frozenset().union(*(atom.values for atom in atoms))
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Formula) or self._hash != other._hash:
+            return False
+        return self.terms == other.terms
 
-    @cached_property
+    @property
     def sort_key(self) -> str:
-        """Orders formulas."""
-        return "+".join(f"{_key(monomial)}" for monomial, _ in self.terms)
+        """Orders formulas, by nothing that depends on the run."""
+        if not self._sort_key:
+            key = "+".join(_key(monomial) for monomial, _ in self.terms)
+            if len(key) > _LONG_KEY:
+                key = blake2b(key.encode(), digest_size=16).hexdigest()
+            self._sort_key = key
+        return self._sort_key
 
     @property
     def number(self) -> float | None:
@@ -213,13 +227,18 @@ def _sum(terms: Iterable[tuple[Monomial, float]]) -> Formula:
     found: dict[Monomial, float] = {}
     largest: dict[Monomial, float] = {}
     for monomial, coefficient in terms:
-        found[monomial] = found.get(monomial, 0.0) + coefficient
-        largest[monomial] = max(largest.get(monomial, 0.0), abs(coefficient))
+        if monomial in found:
+            found[monomial] += coefficient
+            largest[monomial] = max(largest[monomial], abs(coefficient))
+        else:
+            found[monomial], largest[monomial] = coefficient, abs(coefficient)
     # What is left of equal terms of opposite signs is rounding of the numbers in the model.
     kept = [(m, c) for m, c in found.items() if abs(c) > 1e-7 * largest[m]]
     if len(kept) > _MOST_TERMS:
         raise FormulaTooLongError
-    result = Formula(tuple(sorted(kept, key=lambda term: _key(term[0]))))
+    if len(kept) > 1:
+        kept.sort(key=lambda term: _key(term[0]))
+    result = Formula(tuple(kept))
     if len(result.values) > _MOST_VALUES:
         raise FormulaTooLongError
     return result

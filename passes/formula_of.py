@@ -82,13 +82,18 @@ class _Read:
 
 
 class FormulaReader:
-    """Reads formulas of one leaf; remembers what it has read."""
+    """Reads formulas of one leaf; remembers what it has read.
+
+    Attributes:
+        given_up: values whose formula is longer than any idea, and those behind them.
+    """
 
     def __init__(self, graph: Graph, leaf: Value) -> None:
         self._graph = graph
         self._leaf = leaf
         self._shape = shape_of(graph, leaf)
         self._read: dict[Value, _Read | None] = {leaf: _Read(X)}
+        self.given_up: set[Value] = set()
 
     @property
     def shape(self) -> Shape | None:
@@ -118,8 +123,15 @@ class FormulaReader:
             self._read[value] = None  # while it is being read
             try:
                 self._read[value] = self._compute(value)
-            except (FormulaTooLongError, ArithmeticError):
-                self._read[value] = None
+            except FormulaTooLongError:
+                self.given_up.add(value)
+            except ArithmeticError:
+                pass
+            else:
+                if self._read[value] is None and value.node.kind is Kind.OP:
+                    operands = self._graph.operands(value.node)
+                    if not self.given_up.isdisjoint(operands):
+                        self.given_up.add(value)
         return self._read[value]
 
     def _compute(self, value: Value) -> _Read | None:
@@ -365,18 +377,22 @@ class Cone:
     nodes: tuple[Node, ...]
 
 
-def cones(graph: Graph, root: Node, place: Mapping[Node, int], longest: int) -> list[Cone]:
-    """The cones of a root, largest first.
+def cones(
+    graph: Graph, root: Node, place: Mapping[Node, int], longest: int, parameters: int
+) -> list[Cone]:
+    """The cones of a root, smallest first.
 
     Args:
         graph: the graph.
         root: the operation that they end at.
         place: position of operations in the order of the graph.
         longest: the most operations of a cone.
+        parameters: the most constants of several elements that they use.
     """
     frontier = {root.output}
     nodes: list[Node] = []
     found: list[Cone] = []
+    used: set[Value] = set()
     while frontier and len(nodes) < longest:
         if len(frontier) == 1 and nodes:
             found.append(Cone(next(iter(frontier)), tuple(nodes)))
@@ -388,8 +404,16 @@ def cones(graph: Graph, root: Node, place: Mapping[Node, int], longest: int) -> 
         operands = graph.operands(last.node)
         if last.node.is_op(*_VIEWS):
             operands = operands[:1]
-        frontier.update(v for v in operands if v is not None and v.constant is None)
-    return found[::-1]
+        for value in operands:
+            if value is None:
+                continue
+            if (tensor := value.constant) is None:
+                frontier.add(value)
+            elif tensor.elements != 1 and tensor.dtype in _FLOATS:
+                used.add(value)
+        if len(used) > parameters:
+            break
+    return found
 
 
 def _is_foreign(value: Value) -> bool:

@@ -83,12 +83,14 @@ class IdeasPass(Pass):
         always: marks that are for nothing else: where one is left, that is refused; where another
             one is left, only what is nearly an idea is.
         longest: the most operations that an idea is looked for in.
+        parameters: the most constants of several elements that an idea has.
     """
 
     ideas: ClassVar[tuple[Idea, ...]]
     marks: ClassVar[Mapping[str, str]]
     always: ClassVar[frozenset[str]] = frozenset()
     longest: ClassVar[int] = 28
+    parameters: ClassVar[int] = 3
 
     def apply(self, graph: Graph, context: PassContext) -> PassResult:
         """Look for the ideas in the graph and all its subgraphs."""
@@ -104,7 +106,7 @@ class _Search:
         self.ideas = wanted.ideas
         self.marks = wanted.marks
         self.always = wanted.always
-        self.longest = wanted.longest
+        self.size = (wanted.longest, wanted.parameters)
         self.trace = trace
         self.place: dict[Node, int] = {}
         self.readers: dict[Value, FormulaReader] = {}
@@ -139,24 +141,33 @@ class _Search:
                 yield node
 
     def _try(self, root: Node) -> None:
-        for cone in cones(self.graph, root, self.place, self.longest):
+        readable: list[tuple[Found, Cone]] = []
+        for cone in cones(self.graph, root, self.place, *self.size):
             if not any(node.op_type in self.marks for node in cone.nodes):
                 continue
-            found = self._read(root, cone)
-            if found is not None and self._match(found, cone):
+            reader = self._reader(cone.leaf)
+            found = None if reader is None else self._read(root, cone, reader)
+            if found is not None:
+                readable.append((found, cone))
+            elif reader is not None and root.output in reader.given_up:
+                break  # the formula of a value further up is longer still
+        for found, cone in reversed(readable):
+            if self._match(found, cone):
                 return
 
-    def _read(self, root: Node, cone: Cone) -> Found | None:
-        leaf = cone.leaf
+    def _reader(self, leaf: Value) -> FormulaReader | None:
+        """What reads formulas of a leaf; None when that is no float."""
         if not isinstance(leaf.type, TensorType) or not leaf.type.dtype.is_float:
             return None
-        reader = self.readers.get(leaf)
-        if reader is None:
-            reader = self.readers[leaf] = FormulaReader(self.graph, leaf)
+        if leaf not in self.readers:
+            self.readers[leaf] = FormulaReader(self.graph, leaf)
+        return self.readers[leaf]
+
+    def _read(self, root: Node, cone: Cone, reader: FormulaReader) -> Found | None:
         formula = reader.formula(root.output)
-        if formula is None or not _same_type(self.graph, root.output, leaf):
+        if formula is None or not _same_type(self.graph, root.output, cone.leaf):
             return None
-        return Found(self.graph, root, leaf, reader, formula)
+        return Found(self.graph, root, cone.leaf, reader, formula)
 
     def _match(self, found: Found, cone: Cone) -> bool:
         kind = (found.formula, found.root.op_type, found.leaf.type)

@@ -252,3 +252,4 @@ class RaiseActivations(IdeasPass):
     }
     always: ClassVar[frozenset[str]] = frozenset({"Erf"})
     longest: ClassVar[int] = 16
+    parameters: ClassVar[int] = 1  # the slope of PRelu

@@ -10,10 +10,20 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from optc.errors import did_you_mean
 from optc.ir import Kind
+from optc.ir.ops import OPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +34,7 @@ if TYPE_CHECKING:
 
     from optc.ir import Graph, Node
 
+_OPERATOR = re.compile(r"[A-Z][A-Za-z0-9]*")
 _ONNX_DOMAIN = "ai.onnx"  # the spelled-out form of the empty domain (ONNX IR, operator sets)
 
 
@@ -108,6 +119,36 @@ Keep = Annotated[
     ),
 ]
 """Type of the option `keep`: declare it as ``keep: Keep = ()``, ask it with `selected`."""
+
+
+def _operator_or_regex(value: object) -> object:
+    """A word that looks like an operator is one; names of nodes hardly ever do."""
+    is_operator = isinstance(value, str) and _OPERATOR.fullmatch(value) is not None
+    return {"op": value} if is_operator else value
+
+
+def _known_operator(selector: Selector) -> Selector:
+    known = {name for domain, name in OPS if not domain}
+    if selector.op is None or selector.domain or selector.op in known:
+        return selector
+    if selector.domain is None and any(name == selector.op for _, name in OPS):
+        return selector
+    raise PydanticCustomError(
+        "unknown-operator",
+        "there is no operator {found}",
+        {
+            "found": repr(selector.op),
+            "hint": did_you_mean(selector.op, known)
+            or "give its `domain` when it is not one of ONNX's own",
+        },
+    )
+
+
+OpSelector = Annotated[
+    Selector, BeforeValidator(_operator_or_regex), AfterValidator(_known_operator)
+]
+"""A selector in a list of operators: the bare word ``Softmax`` is an operator, which must exist;
+any other string is a regular expression on node names."""
 
 
 def selected(selectors: Iterable[Selector], node: Node) -> Selector | None:

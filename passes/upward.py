@@ -83,7 +83,7 @@ class Upward:
         node = value.node
         if node.kind is not Kind.OP:
             return f"{value.name} is a graph input or captured"
-        if self.graph.only_use(value) is None:
+        if not self.is_alone(value):
             other = other_use(self.graph, value, (user,))
             twice = f"{value.name} feeds {user.label} twice"
             return f"{value.name} {use_text(other, 'also feeds')}" if other else twice
@@ -99,6 +99,10 @@ class Upward:
         if node.is_op("Split"):
             return self._split(value, found, depth)
         return self._cross(node, found, depth)
+
+    def is_alone(self, value: Value) -> bool:
+        """Whether nothing but what takes the map uses a value."""
+        return self.graph.only_use(value) is not None
 
     def take(self, value: Value, found: ChannelMap, user: Node, depth: int) -> Move | str | None:
         """The operation takes the map, or says why not; None when it is not one that does."""

@@ -76,6 +76,15 @@ Emulated: by instructions that are not made for the type. Slow: slower than fp32
 ZeroPoint = Literal["any", "symmetric", "asymmetric"]
 """Zero points of activations; symmetric is 0 for s8 and 128 for u8."""
 
+Pairing = Literal["terms", "positions"]
+PAIRINGS: Mapping[Pairing, str] = MappingProxyType(
+    {
+        "terms": "neighbours in the sum, channels innermost; the last term of an odd sum is alone",
+        "positions": "as terms, but a convolution in one group begins anew at each kernel position",
+    }
+)
+"""Which two products of a sum VPMADDUBSW adds in 16 bits, with saturation."""
+
 OpName = Annotated[str, StringConstraints(pattern=r"^(\*|[A-Z][A-Za-z0-9]*)$")]
 """An ONNX operator; ``*`` stands for every one that has no route of its own in these types."""
 
@@ -96,6 +105,10 @@ class Choice(Descriptor):
     )
     path: ComputePath | None = Field(
         default=None, description="the peak that applies; null where none is known to apply"
+    )
+    saturates: Pairing | None = Field(
+        default=None,
+        description="which two products are added in 16 bits with saturation; null: none are",
     )
     note: Text | None = Field(default=None, description="cost, cause or consequence")
     evidence: Text | None = Field(

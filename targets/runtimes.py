@@ -7,7 +7,7 @@ evidence: a launch config may only contain knobs that do something.
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,6 +24,9 @@ from optc.targets.fact import (
     Version,
     Versioned,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 KnobKind = Literal["environment", "session_option", "session_config", "property"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
@@ -90,11 +93,77 @@ class LoweringPass(Descriptor):
     confidence: Confidence = Field(description="how sure that is")
 
 
+class PassDefaults(Descriptor):
+    """Options of a pass that pay on this runtime, where a recipe does not give others."""
+
+    name: Name = Field(description="name of the pass")
+    where: Name | None = Field(
+        default=None, description="capability of the CPUs that it holds for; null: all"
+    )
+    without: Name | None = Field(
+        default=None, description="capability that these CPUs do not have; null: none"
+    )
+    options: dict[str, int | float | bool | str | tuple[str, ...]] = Field(
+        description="options of the pass"
+    )
+    evidence: Text = Field(description="measurement or document")
+    confidence: Confidence = Field(description="how sure that is")
+
+    def hold_for(self, capabilities: Collection[str]) -> bool:
+        """Whether they speak of a CPU with these capabilities."""
+        has = self.where is None or self.where in capabilities
+        return has and (self.without is None or self.without not in capabilities)
+
+
+class StepCosts(Descriptor):
+    """Cycles of one core that kernels need beside, or instead of, the peak of their arithmetic.
+
+    What is fp32 and int8 is told apart because only their difference decides.
+    """
+
+    efficiency: dict[Precision, float] = Field(
+        description="share of the peak that large products reach, by precision"
+    )
+    result: dict[Precision, float] = Field(
+        description="for each element of the result of a product"
+    )
+    depthwise: dict[Precision, float] = Field(
+        description="for each multiply-add of a convolution that has one channel per group"
+    )
+    elementwise: dict[Precision, float] = Field(
+        description="for each element of the result of any other operation"
+    )
+    move: dict[Precision, float] = Field(
+        description="for each element that is moved or reduced by pools"
+    )
+    quantize: float = Field(description="for each element of QuantizeLinear")
+    dequantize: float = Field(description="for each element of DequantizeLinear")
+    operation: float = Field(description="for each operation, whatever its size")
+    fused_behind: dict[Precision, tuple[Text, ...]] = Field(
+        description="operators that are computed with the product before them, by the precision of "
+        "the product; * stands for all that are elementwise"
+    )
+    evidence: Text = Field(description="measurement or document")
+    confidence: Confidence = Field(description="how sure that is")
+
+    def fuses(self, op_type: str, precision: Precision) -> bool:
+        """Whether an elementwise operator costs nothing behind a product of this precision."""
+        return not {"*", op_type}.isdisjoint(self.fused_behind.get(precision, ()))
+
+
 class SwitchedOff(Versioned):
     """One of the runtime's own optimizers that makes models slower."""
 
     name: Text = Field(pattern=r"^\w+$", description="its name in the runtime")
     ops: Some[Text] = Field(description="it matters to graphs with one of these operators")
+    evidence: Text = Field(description="measurement or document")
+    confidence: Confidence = Field(description="how sure that is")
+
+
+class LostMarks(Descriptor):
+    """Operators that the runtime computes in bf16 though the model says to keep them in fp32."""
+
+    ops: Some[Text] = Field(description="the operators, by their ONNX names")
     evidence: Text = Field(description="measurement or document")
     confidence: Confidence = Field(description="how sure that is")
 
@@ -169,6 +238,15 @@ class Runtime(Descriptor):
     forms: tuple[PreferredForms, ...] = Field(
         default=(), description="the forms that it computes fastest, by operator"
     )
+    lost_marks: tuple[LostMarks, ...] = Field(
+        default=(), description="operators that it lowers to bf16 whatever their marks say"
+    )
+    defaults: tuple[PassDefaults, ...] = Field(
+        default=(), description="options of passes where a recipe does not give them"
+    )
+    costs: StepCosts | None = Field(
+        default=None, description="what operations cost, to weigh precisions; null: not known"
+    )
     switched_off: tuple[SwitchedOff, ...] = Field(
         default=(), description="its own optimizers that are switched off at launch"
     )
@@ -189,6 +267,20 @@ class Runtime(Descriptor):
         """Whether the runtime has kernels that could use a capability of a CPU."""
         serves = TABLE[capability].serves
         return not serves or any(self.computes(precision) for precision in serves)
+
+    def loses_mark(self, op_type: str) -> bool:
+        """Whether an operator that is to stay fp32 is lowered to bf16 all the same."""
+        return any(op_type in entry.ops for entry in self.lost_marks)
+
+    def options_for(
+        self, name: str, capabilities: Collection[str]
+    ) -> dict[str, int | float | bool | str | tuple[str, ...]]:
+        """The options of a pass that pay on a CPU with these capabilities; later entries win."""
+        found: dict[str, int | float | bool | str | tuple[str, ...]] = {}
+        for entry in self.defaults:
+            if entry.name == name and entry.hold_for(capabilities):
+                found.update(entry.options)
+        return found
 
     def honours(self, knob: str) -> bool:
         """Whether a knob of this name does anything; a knob that is not listed does not."""

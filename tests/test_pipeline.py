@@ -9,11 +9,13 @@ import pytest
 from helpers import graph_from_text
 from optc.errors import InternalError, ModelError
 from optc.ir import DType, TensorType
+from optc.ir.text import print_graph
 from optc.ir.verify import Verified, Violation, verify
 from optc.passes import InferShapes, LowerOperators, RaiseActivations, RemoveIdentity
 from optc.passes.base import Pass, PassContext, PassResult
 from optc.pipeline import PlannedStep, graph_after, run_pipeline
 from optc.rewrite.driver import to_attr
+from optc.rewrite.trace import Trace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,3 +156,51 @@ def test_between_steps_a_graph_is_lowered_as_it_would_be_emitted() -> None:
         assert len(graph) == left
     bare = graph_after(lambda: graph_from_text(text), steps[:3], 3, PassContext())
     assert [node.qualified_op for node in bare.nodes()] == ["optc::HardSwish"]
+
+
+class Decides(Pass):
+    """Decides about every operation."""
+
+    name: ClassVar[str] = "decides"
+
+    def apply(self, graph: Graph, context: PassContext) -> PassResult:
+        trace = Trace(self.name)
+        for node in graph.nodes():
+            trace.decided("always", node, "bf16", "because")
+        return PassResult(False, decisions=trace.decisions)
+
+
+class Asks(Pass):
+    """Takes away what was decided to be computed in bf16."""
+
+    name: ClassVar[str] = "asks"
+
+    def apply(self, graph: Graph, context: PassContext) -> PassResult:
+        node = graph.value("a").node
+        if context.decisions.of(node) is None:
+            return PassResult(False)
+        graph.replace_uses(node.output, graph.value("x"))
+        graph.remove(node)
+        return PassResult(True, {"asked": 1})
+
+
+def test_steps_know_what_earlier_ones_decided() -> None:
+    steps = planned(Asks(), Decides(), Asks())
+    run = run_pipeline(lambda: graph_from_text(TEXT), steps, PassContext())
+    assert [step.changed for step in run.steps] == [False, False, True]
+    again = graph_after(lambda: graph_from_text(TEXT), steps, 3, PassContext())
+    assert print_graph(again) == print_graph(run.graph)
+
+
+class Warns(Pass):
+    """Warns."""
+
+    name: ClassVar[str] = "warns"
+
+    def apply(self, graph: Graph, context: PassContext) -> PassResult:
+        return PassResult(False, warnings=("no node fits name 'x.*'",))
+
+
+def test_warnings_of_a_pass_are_in_its_record() -> None:
+    run = run_pipeline(lambda: graph_from_text(TEXT), planned(Warns()), PassContext())
+    assert [step.warnings for step in run.steps] == [("no node fits name 'x.*'",)]

@@ -108,7 +108,13 @@ def test_emit_opset_is_a_pass_at_the_end(recipe: dict[str, object]) -> None:
     assert [step.name for step in plan.pipeline] == ["upgrade-opset"]
 
 
-LOWERING = ["lower-operators", "merge-transposes", "remove-duplicates", "infer-shapes"]
+LOWERING = [
+    "lower-operators",
+    "merge-transposes",
+    "merge-reshapes",
+    "remove-duplicates",
+    "infer-shapes",
+]
 
 
 def lowering(plan: TargetPlan) -> LowerOperatorsOptions:

@@ -62,6 +62,25 @@ def activated(how: str, op: str, channels: int, size: int) -> Form:
     return build
 
 
+def wide(how: str, channels: int, width: int, taps: int) -> Form:
+    """A long window over one axis: padding in the convolution or before it."""
+
+    def build(g: Maker) -> str:
+        x = g.draw("x", 1, channels, 1, width)
+        for i in range(2):
+            w = g.constant(kernel(f"k{i}", channels, channels, 1, taps))
+            before, after = (taps - 1) // 2, taps // 2
+            if how == "pads":
+                x = g.Conv(x, w, pads=[0, before, 0, after])
+            else:
+                x = g.Pad(x, g.ints(0, 0, 0, before, 0, 0, 0, after), g.constant(0.0))
+                x = g.Conv(x, w)
+            x = g.Relu(x)
+        return x
+
+    return build
+
+
 def padded(how: str, channels: int, size: int) -> Form:
     """Padding in the convolution or before it."""
 
@@ -276,4 +295,16 @@ _CASES: tuple[tuple[str, dict[str, Form]], ...] = (
     ),
     ("grouped 3x3 128x28x28, 32 groups", each(grouped, ("group", "dense"), 128, 28, 32)),
 )
-CASES = tuple(Case("6-conv", name, forms) for name, forms in _CASES)
+_OFF = {"optimization.disable_specified_optimizers": "Pad_Fusion"}
+CASES = (
+    *(Case("6-conv", name, forms) for name, forms in _CASES),
+    *(
+        Case(
+            "6-conv",
+            f"window of {k} over {c}x1x{n}",
+            each(wide, ("pads", "Pad", "Pad, fusion off"), c, n, k),
+            keys={"Pad, fusion off": _OFF},
+        )
+        for c, n, k in ((32, 256, 7), (32, 256, 63), (32, 64, 31), (128, 64, 7), (128, 64, 31))
+    ),
+)

@@ -107,7 +107,8 @@ def _lines(result: ModelComparison, *, everything: bool) -> Iterator[str]:
 
 def _side(side: Side) -> str:
     place = f" for {side.target}" if side.target else ""
-    return f"{side.model} on {side.runtime}{place}"
+    note = f" ({side.note})" if side.note else ""
+    return f"{side.model} on {side.runtime}{place}{note}"
 
 
 def _outputs(outputs: tuple[OutputDifference, ...]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import groupby
 from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Final
@@ -127,20 +128,29 @@ def _show_steps(steps: Sequence[StepRecord], before: float) -> None:
 
 
 def _is_idle(step: StepRecord) -> bool:
-    return not step.changed and not step.skipped
+    return not (step.changed or step.skipped or step.decisions or step.warnings)
 
 
 def _show_step(step: StepRecord, before: float) -> None:
     if step.skipped:
         say(f"  {step.name}: skipped, {step.skipped}")
         return
-    done = ", ".join(f"{rule} {count}" for rule, count in sorted(step.counts.items())) or "changed"
+    done = ", ".join(f"{rule} {count}" for rule, count in sorted(step.counts.items()))
+    done = done or ("changed" if step.changed else _decided(step) or "nothing to do")
     size = f"{step.nodes_before} → {step.nodes_after} operations"
     say(f"  {step.name}: {done} ({size}){_gain(step.gain, before)}")
+    for text in step.warnings:
+        say(f"      warning: {text}")
     known = {rule: gain for rule, gain in step.gains.items() if abs(gain.seconds) >= _LEAST}
     if len(step.gains) > 1 and known:
         for rule, gain in sorted(known.items(), key=lambda item: (-item[1].seconds, item[0])):
             say(f"      {rule}{_gain(gain, before)}")
+
+
+def _decided(step: StepRecord) -> str:
+    """How many operations got which precision."""
+    counts = Counter(decision.precision for decision in step.decisions)
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
 def _gain(gain: Gain, before: float) -> str:

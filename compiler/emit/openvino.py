@@ -18,15 +18,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-import ml_dtypes
 import numpy as np
 
 from optc.emit.irxml import finish_xml
 from optc.emit.onnx import save_model
+from optc.emit.openvino_marks import protect
 from optc.emit.protos import provenance
+from optc.emit.storage import is_matrix, narrowed
 from optc.errors import CapabilityError
 from optc.files import replacing_file, unwritable
-from optc.ir import Kind
+from optc.ir import DType, Kind
 from optc.numerics.backends import import_openvino
 from optc.numerics.evaluate import openvino_reason
 from optc.versions import library_version
@@ -48,6 +49,7 @@ def save_ir(
     path: str | Path,
     *,
     weights: WeightStorage = "f32",
+    exact_bf16: bool = False,
     keep_f32: Collection[Node] = (),
     shapes: Mapping[str, str] | None = None,
     metadata: Mapping[str, str] | None = None,
@@ -62,6 +64,7 @@ def save_ir(
         path: the ``.xml`` file; the weights go to the ``.bin`` file beside it.
         weights: how float32 weights are stored. ``f16`` is OpenVINO's own compression, which
             leaves values out of range alone; ``bf16`` rounds matrices and kernels to nearest even.
+        exact_bf16: store matrices and kernels whose numbers bfloat16 holds as they are as bfloat16.
         keep_f32: operations that stay float32 where the runtime is told to compute in bf16.
         shapes: shape of an input in the notation of OpenVINO, e.g. ``[1..8,3,224,224]``.
         metadata: added to the runtime info of the model; dots in a key make sections.
@@ -78,15 +81,15 @@ def save_ir(
     path = Path(path)
     labels = unique_labels(graph)
     with _beside(path) as place:
-        model = _convert(graph, place, labels, shapes or {})
+        keep = {labels[node] for node in keep_f32}
+        model = _convert(graph, place, labels, shapes or {}, keep)
         _name_interface(model, graph)
-        if weights == "bf16":
-            store_bf16(model)
+        if weights == "bf16" or exact_bf16:
+            store_bf16(model, only_exact=weights != "bf16")
         for key, value in {**(metadata or {}), **_provenance(labels)}.items():
             model.set_rt_info(value, key.split("."))
         draft = place / "draft.xml"
         _write(model, draft, half=weights == "f16")
-        keep = {labels[node] for node in keep_f32}
         constants = {value.name for nested in graph.walk() for value in nested.constants()}
         text = finish_xml(draft.read_bytes(), _producers(graph, labels), keep, constants)
         target = path.with_suffix(".bin")
@@ -141,12 +144,16 @@ def convert(model: Any) -> None:
     compress_quantize_weights_transformation(model)
 
 
-def store_bf16(model: Any) -> None:
+def store_bf16(model: Any, *, only_exact: bool = False) -> None:
     """Let float32 matrices and kernels lie in the file as bfloat16, rounded to nearest even.
 
     OpenVINO's own conversion on the host adds half of the last kept bit and so rounds a quarter of
     all values the wrong way; ml_dtypes rounds right. Vectors (biases, scales) and constants with
     values that bfloat16 turns into infinity, such as masks of -3.4e38, stay as they are.
+
+    Args:
+        model: an ``openvino.Model``.
+        only_exact: leave alone what would be rounded.
     """
     openvino = _openvino()
     from openvino import opset13 as ops
@@ -156,10 +163,8 @@ def store_bf16(model: Any) -> None:
         if not is_constant or constant.get_element_type() != openvino.Type.f32:
             continue
         data = constant.get_data()
-        if sum(size > 1 for size in data.shape) < 2:
-            continue
-        rounded = data.astype(ml_dtypes.bfloat16)
-        if not np.array_equal(np.isfinite(rounded), np.isfinite(data)):
+        rounded = narrowed(data, DType.BF16) if is_matrix(data.shape) else None
+        if rounded is None or (only_exact and not np.array_equal(rounded, data)):
             continue
         tensor = openvino.Tensor(openvino.Type.bf16, openvino.Shape(list(data.shape)))
         np.asarray(tensor.data).view(np.uint16)[...] = rounded.view(np.uint16)
@@ -182,7 +187,11 @@ def _openvino() -> Any:
 
 
 def _convert(
-    graph: Graph, place: Path, labels: Mapping[Node, str], shapes: Mapping[str, str]
+    graph: Graph,
+    place: Path,
+    labels: Mapping[Node, str],
+    shapes: Mapping[str, str],
+    keep_f32: Collection[str],
 ) -> Any:
     openvino = _openvino()
     file = place / "model.onnx"
@@ -192,6 +201,8 @@ def _convert(
         model = openvino.Core().read_model(file)
         if shapes:
             model.reshape({name: openvino.PartialShape(text) for name, text in shapes.items()})
+        if keep_f32:
+            protect(model, keep_f32, frozenset(labels.values()))
         convert(model)
     except RuntimeError as error:
         version = library_version("openvino")

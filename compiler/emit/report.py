@@ -12,9 +12,10 @@ from optc.rewrite.trace import Gain
 from optc.targets.loading import shipped_kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from optc.ir import Graph
+    from optc.ir import Graph, Node
+    from optc.rewrite.decisions import Decisions
     from optc.rewrite.trace import StepRecord
     from optc.targets import Precision, Runtime, Target
 
@@ -25,38 +26,58 @@ def op_counts(graph: Graph) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def precision_counts(graph: Graph) -> dict[str, dict[str, int]]:
-    """Operations by operator and planned precision; the sums are the operation count."""
+def precision_counts(graph: Graph, lowered: Collection[Node] = ()) -> dict[str, dict[str, int]]:
+    """Operations by operator and planned precision; the sums are the operation count.
+
+    Args:
+        graph: the graph, with those nested in it.
+        lowered: operations in fp32 that the runtime is to compute in bf16.
+    """
     table: dict[str, Counter[str]] = {}
     for nested in graph.walk():
         for node in nested.ordered():
             counts = table.setdefault(node.qualified_op, Counter())
-            counts[plan_node(nested, node).precision] += 1
+            hint: Precision = "bf16" if node in lowered else "fp32"
+            counts[plan_node(nested, node, hint=hint).precision] += 1
     return {op: dict(sorted(table[op].items())) for op in sorted(table)}
 
 
 def node_rows(
-    graph: Graph, target: Target, runtime: Runtime, hint: Precision
+    graph: Graph,
+    target: Target,
+    runtime: Runtime,
+    hint: Precision,
+    decisions: Decisions | None = None,
+    lowered: Collection[Node] = (),
 ) -> list[dict[str, object]]:
     """One row per operation, in execution order: name, operator, precision and its reason, origin.
 
+    What passes decided about precisions is the reason, where the graph agrees with it; the figures
+    behind it stand beside.
+
     Multiply-accumulate operations also say how they are written, the kernel that the runtime has
     for that on the target with its ``isa``, and ``expected`` with an ``obstacle`` where it computes
-    in another precision. ``made_by`` and ``sources`` stand only on operations that a pass made.
-    ``type``, ``inputs`` and ``inside`` are those of `Drawing`.
+    in another precision. Those in `lowered` the runtime computes in bf16, whatever `hint` says of
+    the rest. ``made_by`` and ``sources`` stand only on operations that a pass made. ``type``,
+    ``inputs`` and ``inside`` are those of `Drawing`.
     """
     table = shipped_kernels(runtime.id)
     rows: list[dict[str, object]] = []
     links = iter(Drawing(graph).rows())
     for nested in graph.walk():
         for node in nested.ordered():
-            plan = plan_node(nested, node, table, target.capabilities, hint=hint)
+            told: Precision = "bf16" if node in lowered else "fp32" if lowered else hint
+            plan = plan_node(nested, node, table, target.capabilities, hint=told)
             row: dict[str, object] = {
                 "name": node.label,
                 "op": node.qualified_op,
                 "precision": plan.precision,
                 "reason": plan.reason,
             }
+            chosen = decisions.of(node) if decisions is not None else None
+            if chosen is not None and chosen.precision == plan.precision:
+                row["reason"] = chosen.reason
+                row |= dict(sorted(chosen.figures.items()))
             if plan.heavy:
                 row |= {"form": plan.form, "kernel": plan.kernel, "isa": plan.isa}
             if plan.obstacle:
@@ -81,6 +102,18 @@ def obstacles(rows: Iterable[Mapping[str, object]], runtime: Runtime) -> list[st
     ]
 
 
+def graph_warnings(graph: Graph, opset: int | None) -> list[str]:
+    """Warnings about a result: another opset than was asked for, bodies that no pass sees."""
+    found = []
+    if opset is not None and graph.opset != opset:
+        why = "is not lowered" if graph.opset > opset else "could not be raised: see the refusals"
+        found.append(f"emit.opset asks for {opset}; the model has {graph.opset} and {why}")
+    if graph.model.functions:
+        names = ", ".join(sorted(name for _, name, _ in graph.model.functions))
+        found.append(f"bodies of model-local functions are carried, not optimized: {names}")
+    return found
+
+
 def build_report(
     *,
     name: str,
@@ -95,6 +128,7 @@ def build_report(
     verification: Mapping[str, object],
     warnings: Iterable[str],
     nodes: Iterable[Mapping[str, object]],
+    lowered: Collection[Node] = (),
 ) -> dict[str, object]:
     """The content of report.json.
 
@@ -112,6 +146,7 @@ def build_report(
             depend on the machine and are printed, not stored.
         warnings: what the user should know.
         nodes: `node_rows` of the final graph.
+        lowered: operations in fp32 that the runtime is to compute in bf16.
     """
     result_ops = op_counts(graph)
     return {
@@ -127,7 +162,7 @@ def build_report(
             "source_by_type": dict(source_ops),
             "result_by_type": result_ops,
         },
-        "precision": precision_counts(graph),
+        "precision": precision_counts(graph, lowered),
         "passes": [step.to_dict() for step in steps],
         "predicted": {
             "microseconds": round(outlook[0] * 1e6, 3),

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 from optc.driver import run_passes
 from optc.emit.onnx import save_model
 from optc.emit.openvino import unique_labels
+from optc.emit.owners import names_of
 from optc.errors import ModelError
 from optc.evidence import audit_onnxruntime, audit_openvino
 from optc.evidence.audit_result import Audit, NodeFate
-from optc.evidence.executed import names_of, with_fused
+from optc.evidence.executed import with_fused
 from optc.evidence.feeds import choose_samples
 from optc.evidence.subject import find_subject
 from optc.frontend.onnx import load_model

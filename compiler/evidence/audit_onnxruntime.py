@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from optc.emit.onnx import save_model
-from optc.evidence.executed import Execution, Kernel, names_of
+from optc.emit.owners import names_of
+from optc.evidence.executed import Execution, Kernel
 from optc.frontend.onnx import load_model
 from optc.ir import Kind
 from optc.launch.engines import open_engine, require_runtime

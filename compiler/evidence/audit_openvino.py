@@ -10,8 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from optc.emit.owners import owners_of
 from optc.errors import InternalError, ModelError
-from optc.evidence.executed import Execution, Kernel, owners_of
+from optc.evidence.executed import Execution, Kernel
 from optc.evidence.feeds_file import write_feeds
 from optc.evidence.verbose import created_primitives, onednn_version
 from optc.launch.engines import require_runtime

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from optc.errors import GoalMissed
 from optc.evidence.feeds import choose_samples, common_inputs
-from optc.evidence.layers_ir import IrModel
-from optc.evidence.layers_onnx import OnnxModel
+from optc.evidence.inside import open_inside
 from optc.evidence.layers_report import LayerComparison, compare_layers
 from optc.evidence.outputs import OutputDifference, compare_outputs
 from optc.evidence.subject import find_subject
@@ -40,15 +39,22 @@ class Side:
         model: path as it was given.
         runtime: what executed it.
         target: CPU target of an artefact; empty for a model file.
+        note: what was run in its place, or in what precision, where this machine has no bf16.
     """
 
     model: str
     runtime: str
     target: str = ""
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data."""
-        return {"model": self.model, "runtime": self.runtime, "target": self.target or None}
+        return {
+            "model": self.model,
+            "runtime": self.runtime,
+            "target": self.target or None,
+            "note": self.note or None,
+        }
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,7 @@ def compare(
     """
     one = find_subject(a, runtime=runtime_a, threads=threads)
     two = find_subject(b, runtime=runtime_b, threads=threads)
-    model_a, model_b = _inside(one), _inside(two)
+    model_a, model_b = open_inside(one), open_inside(two)
     taps = model_a.open(), model_b.open()
     types = common_inputs(model_a.inputs(taps[0]), model_b.inputs(taps[1]), two.label)
     hints = replace(fill_hints(fill or {}, types), limits={**model_b.limits(), **model_a.limits()})
@@ -163,18 +169,20 @@ def compare(
     del taps  # their memory goes before models with more outputs are opened
     found = None
     if layers:
-        same = (one.runtime, one.is_ir) == (two.runtime, two.is_ir)
+        same = (model_a.runtime, one.is_ir) == (model_b.runtime, two.is_ir)
         found = compare_layers(
             model_a, model_b, chosen, batch=batch, same_runtime=same, progress=progress
         )
     return ModelComparison(
-        _side(one), _side(two), chosen.origin, chosen.count, chosen.seeded, outputs, found
+        _side(one, model_a),
+        _side(two, model_b),
+        chosen.origin,
+        chosen.count,
+        chosen.seeded,
+        outputs,
+        found,
     )
 
 
-def _inside(subject: Subject) -> Inside:
-    return IrModel(subject) if subject.is_ir else OnnxModel(subject)
-
-
-def _side(subject: Subject) -> Side:
-    return Side(subject.label, subject.runtime, subject.options.target)
+def _side(subject: Subject, model: Inside) -> Side:
+    return Side(subject.label, model.runtime, subject.options.target, model.note)

@@ -35,7 +35,15 @@ class Facts:
 
 
 class Inside(Protocol):
-    """A model whose layers can be looked at: `OnnxModel` or `IrModel`."""
+    """A model whose layers can be looked at: `OnnxModel` or `IrModel`.
+
+    Attributes:
+        runtime: what executes it.
+        note: what was run in its place, or in what precision, for the user; may be empty.
+    """
+
+    runtime: str
+    note: str
 
     @property
     def outputs(self) -> Sequence[Port]:

@@ -46,6 +46,8 @@ class IrModel:
     Attributes:
         outputs: its outputs, in order.
         network: its layers.
+        runtime: what executes it.
+        note: in what precision, where that is not the one it states.
 
     Raises:
         CapabilityError: ``runtime-missing`` or ``runtime-too-old``.
@@ -55,6 +57,8 @@ class IrModel:
     def __init__(self, subject: Subject) -> None:
         require_runtime("openvino")
         self._subject = subject
+        self.runtime = "openvino"
+        self.note = ""
         model = self._read()
         self.outputs = tuple(map(_output, model.outputs))
         self.network = Network(_layers(model), is_ir=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -14,7 +16,6 @@ from optc.emit.protos import provenance
 from optc.errors import ModelError
 from optc.evidence.expose import Facts, Tap
 from optc.evidence.layers import Layer, Network, Port, known_sources
-from optc.frontend.onnx import load_model
 from optc.ir import DType, Tensor, TensorType, clone
 from optc.ir.bind import bind_inputs
 from optc.ir.ops import Trait, info
@@ -27,7 +28,6 @@ from optc.passes.base import PassContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from optc.evidence.subject import Subject
     from optc.ir import Graph, Node, Type, Value
@@ -43,11 +43,22 @@ class OnnxModel:
 
     Attributes:
         outputs: its outputs, in order.
+        runtime: what executes it.
+        note: what it stands for, where it is not the model itself.
     """
 
-    def __init__(self, subject: Subject, graph: Graph | None = None) -> None:
+    def __init__(self, subject: Subject, graph: Graph, note: str = "") -> None:
+        """Look at a model.
+
+        Args:
+            subject: the model.
+            graph: its graph; or with a note another one that stands for it.
+            note: what that is.
+        """
         self._subject = subject
-        self._graph = load_model(subject.model) if graph is None else graph
+        self._graph = graph
+        self.runtime = subject.runtime
+        self.note = note
         names = [node.name for node in self._graph.outputs]
         self.outputs = tuple(Port(name, frozenset([name])) for name in names)
 
@@ -63,7 +74,10 @@ class OnnxModel:
             CapabilityError: the runtime is not installed or too old.
             ModelError: ``runtime-cannot-load``.
         """
-        return self._tap(self._subject.model, self._graph)
+        if not self.note:
+            return self._tap(self._subject.model, self._graph)
+        with tempfile.TemporaryDirectory(prefix="optc-") as folder:
+            return self.expose((), Path(folder))
 
     def _tap(self, file: Path, graph: Graph) -> Tap:
         engine = open_engine(file, self._subject.options)
@@ -135,7 +149,7 @@ class OnnxModel:
                 other = graph.add_constant(Tensor.from_numpy(np.asarray(moved), tensor.dtype), name)
                 graph.replace_uses(value, other)
                 graph.remove(value.node)
-        return OnnxModel(self._subject, graph)
+        return OnnxModel(self._subject, graph, self.note)
 
 
 def _tensors(feeds: Mapping[str, Datum]) -> list[tuple[str, Any]]:

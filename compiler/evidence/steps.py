@@ -20,7 +20,7 @@ from optc.evidence.bench_latency import SECONDS, Effort, measure_latency
 from optc.evidence.bench_models import Entry, resting
 from optc.evidence.bench_stats import speedup
 from optc.evidence.subject import find_subject
-from optc.groups import read_source
+from optc.groups import context_of, read_source
 from optc.ir.text import print_graph
 from optc.numerics.timing import timer
 from optc.pipeline import graph_after
@@ -138,6 +138,7 @@ class _Job:
         self.folder, self.host = folder, host
         self.emitter = Emitter(recipe)
         self.cost = timer(item.target, runtime=item.runtime, sizes=sizes)
+        self.context = context_of(recipe, item)
         self.feeds: Sequence[Feeds] = ()
 
     def measure(self, effort: Effort, progress: Progress | None) -> Iterator[MeasuredStep]:
@@ -160,11 +161,9 @@ class _Job:
     def _stage(self, count: int, label: str) -> _Stage:
         place = self.folder / str(count)
         place.mkdir()
-        graph = graph_after(
-            lambda: read_source(self.recipe), self.item.steps, count, self.item.context
-        )
+        graph = graph_after(lambda: read_source(self.recipe), self.item.steps, count, self.context)
         seconds = sum(self.cost(g, node) or 0.0 for g in graph.walk() for node in g.ordered())
-        model, *_ = self.emitter.save(graph, place)
+        model, *_ = self.emitter.save(self.emitter.form(graph), place)
         subject = resting(find_subject(model, runtime=self.recipe.runtime, label=label))
         return _Stage(subject, seconds, print_graph(graph))
 

@@ -52,6 +52,10 @@ class Subject:
         """The CPU that an artefact was compiled for; None for a model file, or a foreign target."""
         return find_target(self.options.target) if self.options.target else None
 
+    def with_options(self, options: LaunchOptions) -> Subject:
+        """The same with other options, perhaps of another runtime."""
+        return replace(self, options=options)
+
     def with_threads(self, threads: int) -> Subject:
         """The same with another number of threads."""
         return replace(self, options=self.options.with_threads(threads))

@@ -141,6 +141,7 @@ def _common(
         "name": emitted.name,
         "model_file": emitted.model_file,
         "precision": settings.precision,
+        "planned": settings.planned,
         "target": target.id,
         "target_title": target.title,
         "runtime": runtime.id,

@@ -54,6 +54,7 @@ class Settings:
         runtime_version: version of the runtime on the machine; None: every supported one.
         allocator: what launch.sh loads into the instances.
         precision: what the runtime computes the fp32 operations of the model in.
+        planned: whether the model marks what is to stay fp32 all the same.
         service: how the instances are run as services.
     """
 
@@ -65,6 +66,7 @@ class Settings:
     runtime_version: str | None = None
     allocator: Allocator = "system"
     precision: LaunchPrecision = "fp32"
+    planned: bool = False
     service: Service = field(default_factory=Service)
 
 

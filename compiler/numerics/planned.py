@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from optc.ir.nodes import Node
     from optc.numerics.written import Written
     from optc.targets.capabilities import Precision
-    from optc.targets.kernels import Element, KernelTable, Route
+    from optc.targets.kernels import Element, KernelTable, Pairing, Route
 
 _NAMES = {DType.F64: "fp64"}
 
@@ -42,6 +42,7 @@ class PlannedNode:
         kernel: the kernel that the table names; None when it does not.
         isa: the capability that the kernel needs, the highest one; None when none is known.
         heavy: whether it is a multiply-accumulate operation, which decides the speed.
+        saturates: which two products the kernel adds in 16 bits with saturation; None: none.
     """
 
     precision: str
@@ -52,6 +53,7 @@ class PlannedNode:
     kernel: str | None = None
     isa: str | None = None
     heavy: bool = False
+    saturates: Pairing | None = None
 
 
 def plan_node(
@@ -96,6 +98,7 @@ def plan_node(
         choice.kernel,
         choice.needs[-1] if choice.needs else None,
         heavy=True,
+        saturates=choice.saturates,
     )
 
 

@@ -233,7 +233,7 @@ class _Place:
         self, target: Target, runtime: Runtime | None, cores: int, ghz: float | None
     ) -> None:
         self.target, self.runtime, self.cores, self.ghz = target, runtime, cores, ghz
-        self.bandwidth = _bandwidth(target, cores)
+        self.bandwidth = bandwidth_gbps(target, cores)
         self.peaks: dict[ComputePath, Peak] = {}
         self.remarks: list[str] = []
         self._paths: dict[tuple[str, Precision], ComputePath | None] = {}
@@ -295,8 +295,8 @@ def _is_fp32(outcome: str | None) -> bool:
     return outcome == "converted"
 
 
-def _bandwidth(target: Target, cores: int) -> float | None:
-    """GB/s of the sockets that the cores are on, as STREAM reaches it."""
+def bandwidth_gbps(target: Target, cores: int = 1) -> float | None:
+    """GB/s of the sockets that the cores are on, as STREAM reaches it; None when not known."""
     memory, most = target.memory, target.topology.max_cores_per_socket.value
     if memory.peak_gbps.value is None or memory.stream_efficiency.value is None:
         return None

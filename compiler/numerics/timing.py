@@ -46,7 +46,7 @@ def timer(
     assumed = node_costs(target, runtime, ASSUMED_GHZ)
 
     def seconds(graph: Graph, node: Node) -> float | None:
-        with _sized(graph, node, sizes or {}):
+        with sized(graph, node, sizes or {}):
             cost = known(graph, node)
             if cost.seconds is None and cost.cycles is not None:
                 cost = assumed(graph, node)
@@ -82,7 +82,7 @@ def assumed_sizes(graph: Graph, bounds: Shapes | None = None) -> dict[str, int]:
 
 
 @contextmanager
-def _sized(graph: Graph, node: Node, sizes: Mapping[str, int]) -> Iterator[None]:
+def sized(graph: Graph, node: Node, sizes: Mapping[str, int]) -> Iterator[None]:
     """Give the values at an operation the types of these sizes while the block runs."""
     values = (*graph.operands(node), *graph.captures(node).values(), *node.outputs)
     changed: list[tuple[Value, Type | None]] = []

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from optc.page.graphs import shorten
+from optc.page.graphs import shorten, sqnr_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -77,8 +77,9 @@ class Chart:
 
 
 def sqnr_chart(nodes: Sequence[Mapping[str, Any]]) -> Chart | None:
-    """The chart of the rows with a finite ``sqnr`` in dB; None when there is none."""
-    figures = {n: row["sqnr"] for n, row in enumerate(nodes) if _is_finite(row.get("sqnr"))}
+    """The chart of the rows that have a ratio, see `sqnr_of`; None when there is none."""
+    known = ((number, sqnr_of(row)) for number, row in enumerate(nodes))
+    figures = {number: ratio for number, ratio in known if ratio is not None}
     if not figures:
         return None
     ranked = sorted(figures, key=lambda number: (figures[number], number))
@@ -114,10 +115,6 @@ def sqnr_chart(nodes: Sequence[Mapping[str, Any]]) -> Chart | None:
         f"{figures[ranked[-1]]:.1f}",
         len(ranked) - len(shown),
     )
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _axis(values: Iterable[float]) -> list[int]:

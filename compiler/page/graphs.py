@@ -8,15 +8,20 @@ number: -1 is the first. What has no bound in a model has one here, so that the 
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 LIMIT_ROWS: Final = 10_000
 LIMIT_TEXT: Final = 240
 LIMIT_LIST: Final = 200
 
+_SQNR: Final = ("sqnr", "sqnr_db", "sqnr_db_after")
+_TOLD: Final = frozenset(
+    ("name", "op", "precision", "reason", "made_by", "sources", "type", "inputs", "inside")
+)  # shown in their own way
 _FACTS: Final = {
     "form": "Written as",
     "kernel": "Kernel",
@@ -119,8 +124,7 @@ def _provenance(
     sources: dict[int, list[object]] = {}
     for number, row in enumerate(rows):
         found = {title: strings.number(row[key]) for key, title in _FACTS.items() if row.get(key)}
-        if isinstance(row.get("sqnr"), int | float):
-            found["SQNR"] = strings.number(f"{row['sqnr']:.1f} dB")
+        found |= {title: strings.number(text) for title, text in _figures(row)}
         if found:
             facts[number] = found
         if row.get("sources"):
@@ -132,6 +136,23 @@ def _provenance(
     }
     reasons = [strings(row["reason"]) for row in rows]
     return {"reason": reasons, "facts": facts, "sources": sources, "made": made}
+
+
+def sqnr_of(row: Mapping[str, Any]) -> float | None:
+    """The signal-to-noise ratio of an operation in dB, where the report has a finite one."""
+    found = (row.get(key) for key in _SQNR)
+    known = (v for v in found if isinstance(v, int | float) and math.isfinite(v))
+    return next(known, None)
+
+
+def _figures(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Numbers that stand beside the reason of a decision."""
+    ratio = sqnr_of(row)
+    if ratio is not None:
+        yield "SQNR", f"{ratio:.1f} dB"
+    for key, value in row.items():
+        if key not in _TOLD and key not in _SQNR and isinstance(value, int | float):
+            yield key.replace("_", " ").capitalize(), f"{value:g}"
 
 
 def _missed(

@@ -56,6 +56,9 @@ def _format_of_the_runtime(emit: Emit, info: ValidationInfo) -> Emit:
         raise flaw(
             "format-of-other-runtime", message, at=["format"], hint="write runtime: openvino"
         )
+    if emit.int8 == "qoperator" and runtime not in (None, "onnxruntime"):
+        message = f"runtime '{runtime}' does not compute the operators of 'qoperator' on integers"
+        raise flaw("format-of-other-runtime", message, at=["int8"], hint="write int8: qdq")
     return emit
 
 

@@ -150,8 +150,19 @@ class Emit(Section):
     )
     weights: Literal["f32", "f16", "bf16"] = Field(
         default="f32",
-        description="how float32 weights lie in OpenVINO IR; computed with as float32: f16 and "
-        "bf16 halve the file and round the weights",
+        description="how float32 matrices and kernels lie in the file; computed with as float32: "
+        "f16 and bf16 halve the file and round the weights",
+    )
+    bf16: Literal["implicit", "explicit"] = Field(
+        default="implicit",
+        description="how OpenVINO IR says what is computed in bf16. implicit: an fp32 graph with "
+        "marks on what stays fp32, one file for CPUs with and without bf16; explicit: in its "
+        "element types, exactly, for CPUs with bf16",
+    )
+    int8: Literal["qdq", "qoperator"] = Field(
+        default="qdq",
+        description="qdq: QuantizeLinear and DequantizeLinear around fp32 operators, which every "
+        "runtime fuses; qoperator: operators on integers, for onnxruntime only",
     )
     keep_fp32: tuple[Selector, ...] = Field(
         default=(),
@@ -161,9 +172,11 @@ class Emit(Section):
 
     @model_validator(mode="after")
     def _keys_of_the_format(self) -> Self:
-        others = {"onnx": ("weights", "keep_fp32"), "openvino": ("external_data", "domains")}[
-            self.format
-        ]
+        foreign = {
+            "onnx": ("bf16", "keep_fp32"),
+            "openvino": ("external_data", "domains", "int8"),
+        }
+        others = foreign[self.format]
         for key in others:
             if getattr(self, key) != type(self).model_fields[key].default:
                 needed = "openvino" if self.format == "onnx" else "onnx"

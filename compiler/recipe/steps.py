@@ -7,7 +7,7 @@ subclass of `optc.passes.base.Pass`, and recipes call it by the `name` of the cl
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,18 @@ class Step:
     def create(self) -> Pass:
         """The pass, ready to run."""
         return self.pass_type(self.options)
+
+    def with_defaults(self, options: Mapping[str, object]) -> Step:
+        """The step with these options where it was given none.
+
+        Raises:
+            ValidationError: the pass does not have an option, or not this value.
+        """
+        missing = {key: options[key] for key in options.keys() - self.options.model_fields_set}
+        if not missing:
+            return self
+        given = {key: getattr(self.options, key) for key in self.options.model_fields_set}
+        return replace(self, options=type(self.options).model_validate({**missing, **given}))
 
     def content(self) -> dict[str, object]:
         """The step as canonical data, with every option."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from optc.ir import Node, Origin
+    from optc.targets.capabilities import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,40 @@ class Refusal:
     def sources(self) -> tuple[str, ...]:
         """Names of the operations of the source model that the node comes from."""
         return (self.node,) if self.origin is None else self.origin.sources()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The precision that a pass chose for an operation.
+
+    Attributes:
+        node: label of the operation, as it is after the pass.
+        precision: ``fp32``, ``bf16`` or ``int8``.
+        rule: kebab-case name of what decided.
+        reason: why, in words for a report; for what stays fp32 the condition that failed.
+        figures: what the decision rests on, by name, e.g. ``sqnr_db``; rounded, the same on every
+            machine.
+        origin: provenance of the operation; None for one of the source model.
+        value: its first result, which tells apart operations of one name.
+    """
+
+    node: str
+    precision: Precision
+    rule: str
+    reason: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+    origin: Origin | None = field(default=None, compare=False, repr=False)
+    value: str = field(default="", compare=False, repr=False)
+
+    def to_dict(self) -> dict[str, object]:
+        """As data."""
+        found: dict[str, object] = {
+            "node": self.node,
+            "precision": self.precision,
+            "rule": self.rule,
+            "reason": self.reason,
+        }
+        return found | ({"figures": dict(sorted(self.figures.items()))} if self.figures else {})
 
 
 class Recorder(Protocol):
@@ -77,6 +112,25 @@ class Trace:
         self._refused: dict[Node, dict[str, str]] = {}
         self._nearest: dict[str, tuple[int, Node, str, bool]] = {}
         self._families: dict[str, str] = {}
+        self._decisions: dict[Node, Decision] = {}
+
+    def decided(
+        self,
+        rule: str,
+        node: Node,
+        precision: Precision,
+        reason: str,
+        figures: Mapping[str, float] | None = None,
+    ) -> None:
+        """Record the precision that an operation is to be computed in; the last word counts."""
+        self._decisions[node] = Decision(
+            node.label, precision, rule, reason, figures or {}, node.origin, node.key
+        )
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """All decisions, by label of the operation."""
+        return tuple(sorted(self._decisions.values(), key=lambda found: found.node))
 
     def applied(self, rule: str, node: Node) -> None:
         """Record that `rule` rewrote at `node`; what was refused there before is void."""
@@ -118,8 +172,9 @@ class Trace:
             self._nearest[rule] = (depth, node, reason, other)
 
     def forget(self, node: Node) -> None:
-        """A node is gone: drop what was refused there."""
+        """A node is gone: drop what was refused or decided there."""
         self._refused.pop(node, None)
+        self._decisions.pop(node, None)
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -191,6 +246,9 @@ class StepRecord:
         seconds: wall time of the pass itself; never written into the output folder.
         skipped: why the step did not run (its `when` does not hold); empty when it ran.
         gains: predicted gain of the rewrites of each rule; empty where it was not asked for.
+        decisions: the precisions that it chose, with reasons.
+        warnings: what the user should look at; they reach the report's `warnings`, with its name.
+        figures: what it comes to as a whole, by name; the same on every machine.
     """
 
     name: str
@@ -202,6 +260,9 @@ class StepRecord:
     seconds: float = 0.0
     skipped: str = ""
     gains: Mapping[str, Gain] = field(default_factory=dict)
+    decisions: tuple[Decision, ...] = ()
+    warnings: tuple[str, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def gain(self) -> Gain:
@@ -213,6 +274,8 @@ class StepRecord:
         if self.skipped:
             return {"pass": self.name, "skipped": self.skipped}
         gains = {rule: self.gains[rule].to_dict() for rule in sorted(self.gains)}
+        chosen = [decision.to_dict() for decision in self.decisions]
+        figures = dict(sorted(self.figures.items()))
         return {
             "pass": self.name,
             "changed": self.changed,
@@ -223,4 +286,6 @@ class StepRecord:
                 {"rule": r.rule, "node": r.node, "reason": r.reason, "near_miss": r.miss}
                 for r in self.refusals
             ],
+            **({"figures": figures} if figures else {}),
+            **({"decisions": chosen} if chosen else {}),
         }

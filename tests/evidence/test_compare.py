@@ -182,7 +182,8 @@ def test_the_result_is_json(tmp_path: Path) -> None:
     optc.compile(recipe, output=tmp_path / "out", verify=False)
     result = optc.compare(RESNET, tmp_path / "out" / "cascadelake", layers=True)
     found = json.loads(json.dumps(result.to_dict(), allow_nan=False))
-    assert found["a"] == {"model": str(RESNET), "runtime": "onnxruntime", "target": None}
+    own = {"model": str(RESNET), "runtime": "onnxruntime", "target": None, "note": None}
+    assert found["a"] == own
     assert found["b"]["target"] == "cascadelake"
     assert found["outputs"][0]["sqnr"] > 100
     assert found["layers"]["first_jump"] is None

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helpers import graph_from_text
-from optc.evidence.executed import Execution, Kernel, owners_of, with_fused
+from optc.emit.owners import owners_of
+from optc.evidence.executed import Execution, Kernel, with_fused
 from optc.evidence.fused import Attribution
 
 if TYPE_CHECKING:

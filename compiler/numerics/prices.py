@@ -1,0 +1,112 @@
+"""What an operation costs in fp32 and in int8, to weigh one against the other.
+
+    product        multiply-adds / (peak x efficiency) + elements of the result x cycles
+    anything else  elements of the operand or of the result x cycles
+    both           + cycles for each operation
+
+Peaks are those of the path that the runtime's kernel takes on the CPU (`optc.targets.kernels`),
+the other numbers are measured and lie in the descriptor of the runtime (`StepCosts`). These are
+estimates for one core with its data in the caches: good for comparing, not for promising.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from optc.ir import TensorType
+from optc.ir.cost import macs
+from optc.ir.ops import Trait, info
+from optc.numerics.timing import ASSUMED_GHZ, sized
+from optc.targets.peak import best_path, peak
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from optc.ir import Graph, Node, Value
+    from optc.targets import Precision, Runtime, Target
+    from optc.targets.kernels import Choice
+    from optc.targets.runtimes import StepCosts
+
+_AVX2_PEAK: Final = 64.0
+"""Operations per cycle of VPMADDUBSW, VPMADDWD and VPADDD on 256 bits, where no path is kept."""
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Seconds of operations on one core.
+
+    Attributes:
+        target: the CPU.
+        runtime: what executes; it must have `costs`.
+        sizes: what symbols in shapes stand for.
+    """
+
+    target: Target
+    runtime: Runtime
+    sizes: Mapping[str, int]
+
+    @property
+    def costs(self) -> StepCosts:
+        """What the descriptor of the runtime says."""
+        if self.runtime.costs is None:
+            raise ValueError(f"{self.runtime.id} has no costs")
+        return self.runtime.costs
+
+    def of(
+        self, graph: Graph, node: Node, precision: Precision, choice: Choice | None = None
+    ) -> float | None:
+        """Seconds of an operation in a precision; None when a size is not known.
+
+        Args:
+            graph: its graph.
+            node: the operation.
+            precision: what it is computed in.
+            choice: the kernel in that precision; None: the fastest path of the CPU.
+        """
+        with sized(graph, node, self.sizes):
+            work, elements = macs(graph, node), _elements(node.output)
+            if work is None or elements is None:
+                return None
+            if not info(node).has(Trait.MAC):
+                first = graph.operand(node, 0)
+                largest = max(elements, 0 if first is None else _elements(first) or 0)
+                moved = info(node).has(Trait.DATA_MOVEMENT) or info(node).has(Trait.POOLING)
+                rates = self.costs.move if moved else self.costs.elementwise
+                return self._seconds(largest * rates[precision])
+            if _is_depthwise(graph, node):
+                return self._seconds(work * self.costs.depthwise[precision])
+        rate = self._rate(precision, choice) * self.costs.efficiency[precision]
+        return self._seconds(2 * work / rate + elements * self.costs.result[precision])
+
+    def conversion(self, graph: Graph, value: Value) -> tuple[float, float] | None:
+        """Seconds of QuantizeLinear and DequantizeLinear of a value; None without its size."""
+        with sized(graph, value.node, self.sizes):
+            count = _elements(value)
+        if count is None:
+            return None
+        up, down = count * self.costs.quantize, count * self.costs.dequantize
+        return self._seconds(up), self._seconds(down)
+
+    def _seconds(self, cycles: float) -> float:
+        return (cycles + self.costs.operation) / (ASSUMED_GHZ * 1e9)
+
+    def _rate(self, precision: Precision, choice: Choice | None) -> float:
+        """Operations per cycle."""
+        path = choice.path if choice is not None else None
+        path = path or best_path(precision, self.target.capabilities)
+        rate = None if path is None else peak(self.target, path).ops_per_cycle.value
+        return _AVX2_PEAK if rate is None else rate
+
+
+def _elements(value: Value) -> int | None:
+    return value.type.elements if isinstance(value.type, TensorType) else None
+
+
+def _is_depthwise(graph: Graph, node: Node) -> bool:
+    """Whether a convolution has one input channel per group, and more than one group."""
+    weight = graph.operand(node, 1) if node.is_op("Conv") else None
+    kind = None if weight is None else weight.type
+    if not isinstance(kind, TensorType) or kind.shape is None:
+        return False
+    return node.get("group", 1) > 1 and kind.shape[1] == 1

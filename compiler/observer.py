@@ -1,0 +1,175 @@
+"""Runs the graph that a pass works on, on the calibration data of the recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from optc.emit.folder import file_digest
+from optc.emit.onnx import save_model
+from optc.errors import DataError
+from optc.frontend.onnx import read_tensor
+from optc.ir import clone
+from optc.numerics.data import open_dataset
+from optc.numerics.evaluate import open_session
+from optc.numerics.facts import index_limits, required_inputs
+from optc.numerics.inputs import synthetic_inputs, workable_sizes
+from optc.passes.base import PassContext
+from optc.pipeline import run_pipeline
+from optc.prepare import lowering_steps
+from optc.targets import load_runtime
+from optc.verification import input_hints
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from optc.ir import Graph, Value
+    from optc.numerics.evaluate import Session
+    from optc.numerics.values import Array, Feeds
+    from optc.pipeline import Progress
+    from optc.recipe import Recipe
+
+SEEDED_SAMPLES: Final = 8
+"""Seeded inputs when a recipe has no calibration data: their ranges converge at once."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A share of the runs: every `of`-th, from number `index` on."""
+
+    index: int
+    of: int
+
+    def holds(self, run: int) -> bool:
+        """Whether the run of this number is in."""
+        return run % self.of == self.index
+
+
+WHOLE: Final = Part(0, 1)
+
+
+class CalibrationObserver:
+    """Runs graphs in onnxruntime on `data.calibration` of a recipe, or on seeded inputs."""
+
+    def __init__(
+        self, recipe: Recipe, progress: Progress | None = None, part: Part = WHOLE
+    ) -> None:
+        self._recipe = recipe
+        self._progress = progress
+        self._part = part
+        self._seeded: list[Feeds] | None = None
+
+    @property
+    def real(self) -> bool:
+        """Whether the recipe has calibration data."""
+        return self._recipe.data.calibration is not None
+
+    @property
+    def origin(self) -> str:
+        """What the data is."""
+        data = self._recipe.data.calibration
+        if data is None:
+            return f"seeded inputs (seed {self._recipe.verify.seed})"
+        split = f"split {data.split} of " if data.split else ""
+        return f"{split}{Path(data.path).name}"
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the data and of what the recipe says about it and about inputs."""
+        content = self._recipe.content()
+        known = {key: content[key] for key in ("inputs",)} | {"seed": self._recipe.verify.seed}
+        sha = hashlib.sha256()
+        data = self._recipe.data.calibration
+        if data is not None:
+            known["calibration"] = data.model_dump(mode="json", exclude={"path"})
+            for name, file in self._files(self._recipe.locate(data.path)):
+                sha.update(f"{name}\0{file_digest(file)}\n".encode())
+        sha.update(json.dumps(known, sort_keys=True).encode())
+        return sha.hexdigest()
+
+    @staticmethod
+    def _files(path: Path) -> list[tuple[str, Path]]:
+        if not path.is_dir():
+            return [("", path)] if path.is_file() else []
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return [(file.relative_to(path).as_posix(), file) for file in files]
+
+    def observe(
+        self,
+        graph: Graph,
+        values: Sequence[Value],
+        *,
+        activity: str = "calibrate",
+        skip: int = 0,
+    ) -> Iterator[Mapping[str, Array]]:
+        """One run of `graph` per sample; see `optc.numerics.observe.Observer`."""
+        names = list(dict.fromkeys(value.name for value in values))
+        session = _open(graph, [graph.value(name) for name in names])
+        outputs = {name: _port(name) for name in names}
+        for run, (number, total, feeds) in enumerate(self._feeds(graph, session)):
+            if run < skip or not self._part.holds(run):
+                continue
+            if self._progress is not None:
+                self._progress(activity, number, total)
+            found = session.run(feeds, list(outputs.values()))
+            yield {name: _array(found[port]) for name, port in outputs.items()}
+
+    def _feeds(self, graph: Graph, session: Session) -> Iterator[tuple[int, int, Feeds]]:
+        data = self._recipe.data.calibration
+        types, hints = required_inputs(graph), input_hints(self._recipe, index_limits(graph))
+        if data is None:
+            if self._seeded is None:
+                seed = self._recipe.verify.seed
+                sizes = workable_sizes(session, types, hints=hints, seed=seed)
+                self._seeded = synthetic_inputs(
+                    types, seed=seed, samples=SEEDED_SAMPLES, hints=hints, sizes=sizes
+                )
+            for number, feeds in enumerate(self._seeded):
+                yield number, len(self._seeded), feeds
+            return
+        dataset = open_dataset(
+            self._recipe.locate(data.path),
+            types,
+            split=data.split or "",
+            limit=data.samples,
+            hints=hints,
+            read_value=read_tensor,
+        )
+        for batch in dataset.batches(1):
+            yield batch.start, dataset.samples, batch.feeds
+
+
+def _port(name: str) -> str:
+    """The output that carries a value: a name of its own, for an output may bear another's."""
+    return f"optc.observed/{name}"
+
+
+def _open(graph: Graph, values: Sequence[Value]) -> Session:
+    """A session that computes values of a graph."""
+    runtime = load_runtime("onnxruntime")
+
+    def source() -> Graph:
+        copy = clone(graph)
+        for value in values:
+            copy.add_output(copy.value(value.name), _port(value.name), value.type)
+        return copy
+
+    steps = lowering_steps(runtime, domains=runtime.domains)
+    lowered = run_pipeline(source, steps, PassContext(runtime=runtime.id)).graph
+    with tempfile.TemporaryDirectory(prefix="optc-") as folder:
+        file = Path(folder) / "model.onnx"
+        save_model(lowered, file)
+        return open_session(file, threads=0)
+
+
+def _array(value: object) -> Array:
+    import numpy as np
+
+    if not isinstance(value, np.ndarray):
+        raise DataError("data-format", "only tensors can be observed")
+    return value

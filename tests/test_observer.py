@@ -1,0 +1,100 @@
+"""Values inside a graph, on the calibration data of a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import optc
+from optc.errors import DataError
+from optc.ir import clone
+from optc.ir.text import print_graph
+from optc.observer import SEEDED_SAMPLES, CalibrationObserver
+from optc.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MODEL = Path(__file__).resolve().parents[1] / "recipes" / "quickstart" / "mnist_mobilenet.onnx"
+
+
+def observer(**more: object) -> CalibrationObserver:
+    content: Mapping[str, object] = {
+        "schema_version": 1,
+        "model": str(MODEL),
+        "targets": ["cascadelake"],
+        **more,
+    }
+    return CalibrationObserver(load_recipe(content))
+
+
+def images(path: Path, samples: int) -> Path:
+    rng = np.random.default_rng(0)
+    (only,) = optc.load_model(MODEL).inputs
+    data = rng.random((samples, 1, 32, 32), np.float32)
+    np.savez(path, allow_pickle=False, **{f"calib:{only.name}": data})
+    return path
+
+
+def test_values_are_those_of_the_source_model(tmp_path: Path) -> None:
+    """Also of a graph in which operators are canonical."""
+    graph = optc.load_model(MODEL)
+    raised = optc.run_passes(graph, ["raise-activations"], lower=False).graph
+    data = images(tmp_path / "data.npz", 3)
+    own = observer(data={"calibration": {"path": str(data), "split": "calib", "samples": 2}})
+    name = next(node.output.name for node in graph.ordered() if node.op_type == "Conv")
+    before = print_graph(raised)
+    found = [list(own.observe(g, [g.value(name)])) for g in (graph, raised)]
+    assert print_graph(raised) == before
+    assert [len(samples) for samples in found] == [2, 2]
+    for one, other in zip(*found, strict=True):
+        assert set(one) == {name}
+        # 1e-4: the runtime may fuse differently around an output, sums of float32 are reordered.
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-4, atol=1e-5)
+    assert not np.array_equal(found[0][0][name], found[0][1][name])
+    assert own.real
+    assert own.origin == "split calib of data.npz"
+
+
+def test_a_graph_output_and_an_input_can_be_observed() -> None:
+    graph = optc.load_model(MODEL)
+    (result,) = [graph.operand(node, 0) for node in graph.outputs]
+    assert result is not None
+    (source,) = graph.inputs
+    samples = list(observer().observe(graph, [result, source, result]))
+    assert len(samples) == SEEDED_SAMPLES
+    assert set(samples[0]) == {result.name, source.name}
+
+
+def test_without_data_inputs_are_seeded() -> None:
+    one, other = observer(), observer(verify={"seed": 1})
+    assert not one.real
+    assert one.origin == "seeded inputs (seed 0)"
+    assert one.digest == observer().digest != other.digest
+    graph = optc.load_model(MODEL)
+    first = [next(iter(o.observe(graph, graph.inputs))) for o in (one, observer(), other)]
+    name = graph.inputs[0].name
+    assert np.array_equal(first[0][name], first[1][name])
+    assert not np.array_equal(first[0][name], first[2][name])
+
+
+def test_the_digest_follows_content_not_place(tmp_path: Path) -> None:
+    def digest(path: Path, **more: object) -> str:
+        return observer(data={"calibration": {"path": str(path), "split": "calib", **more}}).digest
+
+    one, same = images(tmp_path / "a.npz", 3), images(tmp_path / "b.npz", 3)
+    assert digest(one) == digest(same)
+    assert digest(one) != digest(one, samples=2)
+    assert digest(one) != digest(images(tmp_path / "c.npz", 4))
+
+
+def test_data_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
+    data = tmp_path / "data.npz"
+    np.savez(data, other=np.zeros((2, 3), np.float32))
+    own = observer(data={"calibration": {"path": str(data)}})
+    graph = clone(optc.load_model(MODEL))
+    with pytest.raises(DataError, match="there is no data for"):
+        next(iter(own.observe(graph, graph.inputs)))
