@@ -106,6 +106,9 @@ def test_a_click_shows_reason_and_provenance(browser: Any, folder: Path) -> None
     node = report["nodes"][row]
     visit(browser, folder / "report.html", f"#after.{row}")
     until(lambda: node["name"] in words(browser, "details"))
+    marked = browser.execute_script("return [...before.view.linked].map(item => item.row)")
+    named = {report["source"]["nodes"][number]["name"] for number in marked}
+    assert named == set(node["sources"])
     canvas = browser.find_element("id", "canvas-after")
     browser.execute_script("choose(after, null)")
     assert node["name"] not in words(browser, "details")

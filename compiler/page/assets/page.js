@@ -289,7 +289,6 @@ function mode(name) {
 function follow() {
   const [name, row] = location.hash.slice(1).split(".");
   const side = sides[name];
-  if (chosen && chosen.side === side && chosen.row === +row) return; // it is where it should be
   if (!side || !side.view || !(+row >= 0 && +row < side.count)) return;
   if (!side.view.canvas.clientWidth) mode(name);
   $("graph").scrollIntoView({ block: "start" });
@@ -331,9 +330,7 @@ function wire() {
   document.addEventListener("click", event => {
     const anchor = event.target.closest("a[href*='.']");
     // The same link twice changes no hash, and is still meant.
-    if (!anchor || anchor.getAttribute("href") !== location.hash) return;
-    chosen = null;
-    follow();
+    if (anchor && anchor.getAttribute("href") === location.hash) follow();
   });
   window.addEventListener("hashchange", follow);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
@@ -356,7 +353,7 @@ function begin() {
   const open = (side, mark) => {
     side.show($("canvas-" + side.name));
     mode(both ? "both" : after ? "after" : "before");
-    follow();
+    if (chosen) choose(chosen.side, chosen.row); else follow();
     $("stage").dataset[mark] = String(Math.round(performance.now())); // ms since it was asked for
   };
   open(after || before, "shown");
