@@ -1,6 +1,6 @@
 """Write the documents that follow from the code; with --check, only tell whether they are current.
 
-docs/passes.md, docs/recipe.md, docs/cli.md, docs/errors.md, docs/targets.md,
+docs/passes.md, docs/recipe.md, docs/cli.md, docs/errors.md, docs/targets.md, docs/library.md,
 recipes/schema.json
 """
 
@@ -190,6 +190,36 @@ def _schema() -> dict:
     return json_schema()
 
 
+def library() -> str:
+    """What `import optc` offers, from signatures and docstrings."""
+    import optc
+
+    lines = [NOTE + "# Library\n", "All of it, functions first.\n"]
+    for name in sorted(optc.__all__, key=lambda name: (inspect.isclass(getattr(optc, name)), name)):
+        item = getattr(optc, name)
+        if inspect.isclass(item):
+            lines += [f"## {name}\n", f"`class optc.{name}`\n", *_doc(item)]
+        elif callable(item):
+            lines += [f"## {name}\n", "```python", _signature(name, item), "```\n", *_doc(item)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _doc(item: object) -> list[str]:
+    return ["```text", inspect.getdoc(item) or "", "```\n"]
+
+
+def _signature(name: str, item: Any) -> str:
+    """One parameter a line, annotations as they are written."""
+    signature = inspect.signature(item)
+    back = signature.return_annotation
+    inner: list[str] = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in inner:
+            inner.append("*")
+        inner.append(str(parameter).replace("'", ""))
+    return f"optc.{name}(\n" + "".join(f"    {part},\n" for part in inner) + f") -> {back}"
+
+
 def targets() -> str:
     """Every CPU and runtime with its numbers and their sources."""
     from optc.targets.markdown import render_markdown
@@ -208,6 +238,7 @@ DOCUMENTS = {
     "docs/cli.md": cli,
     "docs/errors.md": errors,
     "docs/targets.md": targets,
+    "docs/library.md": library,
     "recipes/schema.json": schema,
 }
 
