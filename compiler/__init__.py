@@ -66,7 +66,7 @@ _HOME = {
     "optc.recipe": ("Recipe", "load_recipe"),
     "optc.targets": ("Target", "load_target"),
 }
-_MODULES = ("errors", "runtime")
+_MODULES = ("errors", "golden", "runtime")
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [

@@ -11,14 +11,8 @@ from typing import TYPE_CHECKING
 
 from optc.emit.before import Before
 from optc.emit.folder import MANIFEST, file_digest, replacing, write_json, write_manifest
-from optc.emit.report import (
-    build_report,
-    graph_warnings,
-    node_rows,
-    obstacles,
-    op_counts,
-    precision_counts,
-)
+from optc.emit.report import build_report, node_rows, obstacles, op_counts, precision_counts
+from optc.emit.statistics import constant_bytes
 from optc.emitter import Emitter
 from optc.groups import (
     context_of,
@@ -40,7 +34,9 @@ from optc.recipe import resolve_pipeline
 from optc.results import Artifact, CompileResult, Outlook, Plan, fates
 from optc.rewrite.decisions import Decisions
 from optc.rewrite.near_misses import near_misses
+from optc.saturating import saturates_without_vnni
 from optc.targets import load_runtime, load_target
+from optc.warnings import compile_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -210,6 +206,7 @@ class _Compile:
         self.source_ops: dict[str, int] = {}
         self.before = Before()
         self.reports: dict[str, dict[str, object]] = {}
+        self.source_bytes = 0
         self.files: list[Path] = []
         self.sizes: dict[str, int] = {}
 
@@ -228,6 +225,7 @@ class _Compile:
         if not self.source_ops:
             self.source_ops = op_counts(graph)
             self.before.read(graph)
+            self.source_bytes = constant_bytes(graph)
             self.sizes.update(prediction_sizes(self.recipe, graph))
             self.files = [self.recipe.model_path, *external_files(graph)]
         return graph
@@ -269,6 +267,7 @@ class _Compile:
             model_bytes=sum(file.stat().st_size for file in model),
             precisions=used_precisions(precision_counts(form.graph, lowered)),
             ops=frozenset(op_counts(form.graph)),
+            saturates=saturates_without_vnni(form.graph, item.runtime.id),
         )
         settings = self.recipe.launch.settings
         if lowered:
@@ -306,13 +305,10 @@ class _Compile:
     ) -> None:
         hint, decisions = self.recipe.launch.precision, Decisions(steps)
         graph, lowered = form.graph, form.lowered_on(item.target, item.runtime)
-        rows = node_rows(graph, item.target, item.runtime, hint, decisions, lowered)
-        warnings = list(verification.warnings) if verification else []
-        warnings += graph_warnings(graph, self.recipe.emit.opset)
-        warnings += [f"{step.name}: {text}" for step in steps for text in step.warnings]
-        warnings += [*self.emitter.warnings(form), *obstacles(rows, item.runtime)]
-        if verification is None and self.recipe.accuracy:
-            warnings.append("accuracy goals were not measured: verification is switched off")
+        noise = verification.layers if verification else None
+        rows = node_rows(graph, item.target, item.runtime, hint, decisions, lowered, noise)
+        warnings = compile_warnings(self.emitter, form, item, steps, verification)
+        warnings += obstacles(rows, item.runtime)
         notes = verification.notes if verification else ()
         self.warnings += [text for text in (*warnings, *notes) if text not in self.warnings]
         report = build_report(
@@ -322,6 +318,7 @@ class _Compile:
             runtime=item.runtime,
             source_ops=self.source_ops,
             source=self.before.told,
+            source_bytes=self.source_bytes,
             graph=graph,
             steps=steps,
             outlook=(seconds, self.sizes),
@@ -333,7 +330,11 @@ class _Compile:
         write_json(place / REPORT, report)
         self.reports[item.target.id] = report
         self.artifacts[item.target.id] = Artifact.at(
-            place, self.emitter.model_file, steps, verification
+            place,
+            self.emitter.model_file,
+            steps,
+            verification,
+            precision_counts(graph, lowered),
         )
 
     def write_pages(self, folder: Path) -> None:

@@ -81,6 +81,11 @@ class Emitter:
         return self.recipe.emit.format == "openvino"
 
     @property
+    def engine(self) -> str:
+        """The runtime that `open` loads an emitted model in."""
+        return "openvino" if self.is_ir else "onnxruntime"
+
+    @property
     def model_file(self) -> str:
         """Name of the model file."""
         return _FILES[self.recipe.emit.format]
@@ -118,7 +123,7 @@ class Emitter:
         implicit = self.is_ir and self.recipe.emit.bf16 == "implicit"
         stated = graph
         if next(computing(graph), None) is None:
-            if context is None or not context.decisions or not implicit:
+            if context is None or not implicit or not context.decisions.has("bf16"):
                 return Form(graph)
             stated = clone(graph)
             if not CastBf16().apply(stated, context).changed:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from optc.frontend.onnx import load_model
 from optc.ir.bind import bind_inputs
 from optc.numerics.timing import assumed_sizes, timer
+from optc.passes.base import AccuracyGoal
 from optc.pipeline import run_pipeline
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def context_of(recipe: Recipe, plan: TargetPlan, progress: Progress | None = Non
         return plan.context
     from optc.observer import CalibrationObserver  # with all that runs models
 
-    goals = tuple((goal.metric, goal.limit) for goal in recipe.accuracy)
+    goals = tuple(AccuracyGoal(goal.metric, goal.limit) for goal in recipe.accuracy)
     return replace(plan.context, observer=CalibrationObserver(recipe, progress), goals=goals)
 
 
@@ -57,7 +58,17 @@ def data_files(recipe: Recipe) -> list[Path]:
     if validation is None:
         return []
     path = recipe.locate(validation.path)
-    return sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
+    return sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
+
+
+def target_groups(prepared: Prepared) -> Iterator[list[TargetPlan]]:
+    """The targets of a recipe, those together whose passes give them one graph."""
+    left = list(prepared.plans)
+    while left:
+        first = left[0]
+        group = [first, *(other for other in left[1:] if first.shares_with(other))]
+        left = [item for item in left if item not in group]
+        yield group
 
 
 def run_groups(
@@ -78,11 +89,8 @@ def run_groups(
         progress: told before each pass.
         observe: told after each pass.
     """
-    left = list(prepared.plans)
-    while left:
-        first = left[0]
-        group = [first, *(other for other in left[1:] if first.shares_with(other))]
-        left = [item for item in left if item not in group]
+    for group in target_groups(prepared):
+        first = group[0]
         folder = dump_dir / first.target.id if dump_dir and len(prepared.plans) > 1 else dump_dir
         yield (
             group,

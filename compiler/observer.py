@@ -19,17 +19,20 @@ from optc.numerics.data import open_dataset
 from optc.numerics.evaluate import open_session
 from optc.numerics.facts import index_limits, required_inputs
 from optc.numerics.inputs import synthetic_inputs, workable_sizes
+from optc.numerics.statistics_store import GivenStatistics
 from optc.passes.base import PassContext
 from optc.pipeline import run_pipeline
 from optc.prepare import lowering_steps
+from optc.rewrite.trace import recorded_by
+from optc.samples import input_hints
 from optc.targets import load_runtime
-from optc.verification import input_hints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from optc.ir import Graph, Value
     from optc.numerics.evaluate import Session
+    from optc.numerics.statistics import Store
     from optc.numerics.values import Array, Feeds
     from optc.pipeline import Progress
     from optc.recipe import Recipe
@@ -54,11 +57,21 @@ WHOLE: Final = Part(0, 1)
 
 
 class CalibrationObserver:
-    """Runs graphs in onnxruntime on `data.calibration` of a recipe, or on seeded inputs."""
+    """Runs graphs in onnxruntime on `data.calibration` of a recipe, or on seeded inputs.
+
+    Attributes:
+        store: where statistics are kept; None: nowhere.
+    """
 
     def __init__(
-        self, recipe: Recipe, progress: Progress | None = None, part: Part = WHOLE
+        self,
+        recipe: Recipe,
+        progress: Progress | None = None,
+        *,
+        part: Part = WHOLE,
+        store: Store | None = None,
     ) -> None:
+        self.store = store if store is not None else _given(recipe)
         self._recipe = recipe
         self._progress = progress
         self._part = part
@@ -86,7 +99,7 @@ class CalibrationObserver:
         sha = hashlib.sha256()
         data = self._recipe.data.calibration
         if data is not None:
-            known["calibration"] = data.model_dump(mode="json", exclude={"path"})
+            known["calibration"] = data.model_dump(mode="json", exclude={"path", "statistics"})
             for name, file in self._files(self._recipe.locate(data.path)):
                 sha.update(f"{name}\0{file_digest(file)}\n".encode())
         sha.update(json.dumps(known, sort_keys=True).encode())
@@ -144,6 +157,14 @@ class CalibrationObserver:
             yield batch.start, dataset.samples, batch.feeds
 
 
+def _given(recipe: Recipe) -> Store | None:
+    """The statistics that the recipe names."""
+    data = recipe.data.calibration
+    if data is None or data.statistics is None:
+        return None
+    return GivenStatistics(recipe.locate(data.statistics))
+
+
 def _port(name: str) -> str:
     """The output that carries a value: a name of its own, for an output may bear another's."""
     return f"optc.observed/{name}"
@@ -160,11 +181,12 @@ def _open(graph: Graph, values: Sequence[Value]) -> Session:
         return copy
 
     steps = lowering_steps(runtime, domains=runtime.domains)
-    lowered = run_pipeline(source, steps, PassContext(runtime=runtime.id)).graph
+    with recorded_by(None):  # not what the pass that observes does
+        lowered = run_pipeline(source, steps, PassContext(runtime=runtime.id)).graph
     with tempfile.TemporaryDirectory(prefix="optc-") as folder:
         file = Path(folder) / "model.onnx"
         save_model(lowered, file)
-        return open_session(file, threads=0)
+        return open_session(file, threads=0, exact_integers=True)
 
 
 def _array(value: object) -> Array:

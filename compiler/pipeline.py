@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from optc.errors import InternalError, ModelError
+from optc.ir import clone
 from optc.ir.text import print_graph
 from optc.ir.verify import Verified, Violation, verify
 from optc.passes import LowerOperators
 from optc.rewrite.journal import Journal
-from optc.rewrite.trace import Refusal, StepRecord
+from optc.rewrite.trace import Gain, Refusal, StepRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from optc.ir import Graph
     from optc.passes.base import Pass, PassContext
     from optc.rewrite.journal import Cost
-    from optc.rewrite.trace import Gain
+
+    Seconds = tuple[float | None, ...]
 
 
 class Progress(Protocol):
@@ -118,6 +120,7 @@ def run_pipeline(
             records.append(StepRecord(step.name, skipped=step.skipped))
             gains.append(())
             continue
+        told = _with_reference(told, graph, steps[index:])
         record, saved = _run_step(graph, step.name, step.run, told, costs)
         told = replace(told, decisions=told.decisions.with_step(record))
         records.append(record)
@@ -139,7 +142,20 @@ def run_pipeline(
     return PassRun(graph, tuple(records), tuple(gains) if costs else (), totals, unknown)
 
 
-def _price(graph: Graph, costs: Sequence[Cost]) -> list[tuple[float | None, ...]]:
+def _with_reference(context: PassContext, graph: Graph, left: Sequence[PlannedStep]) -> PassContext:
+    """The context with a copy of the graph, where the next step lowers precision.
+
+    Only when a later step wants to know what was there before.
+    """
+    runs = [step.run for step in left if step.run is not None]
+    if context.reference is not None or not runs[0].quantizes:
+        return context
+    if not any(run.needs_reference for run in runs):
+        return context
+    return replace(context, reference=clone(graph))
+
+
+def _price(graph: Graph, costs: Sequence[Cost]) -> list[Seconds]:
     """Per operation of a graph what each function says of it."""
     nodes = ((inner, node) for inner in graph.walk() for node in inner.ordered())
     return [tuple(cost(inner, node) for cost in costs) for inner, node in nodes]
@@ -176,6 +192,7 @@ def _run_step(
 ) -> tuple[StepRecord, tuple[Mapping[str, Gain], ...]]:
     """Run a pass; what it did, and per cost function what that saves."""
     before = count_nodes(graph)
+    prices = _price(graph, costs) if step.retypes else []
     journal = Journal(costs)
     with journal.watching(graph) if costs else nullcontext():
         start = time.perf_counter()
@@ -193,7 +210,22 @@ def _run_step(
         warnings=result.warnings,
         figures=result.figures,
     )
+    if costs and step.retypes:
+        return record, _difference(name, prices, _price(graph, costs) if result.changed else prices)
     return record, tuple(journal.gains(graph)) if costs else ()
+
+
+def _difference(
+    name: str, before: Sequence[Seconds], after: Sequence[Seconds]
+) -> tuple[Mapping[str, Gain], ...]:
+    """Per cost function what a pass saves that changes operations where they stand."""
+    if before is after or not before:
+        return ({},) * len(before[0]) if before else ()
+    totals = (
+        [sum(cost[index] or 0.0 for cost in prices) for prices in (before, after)]
+        for index in range(len(before[0]))
+    )
+    return tuple({name: Gain(old - new, counted=1)} for old, new in totals)
 
 
 def count_nodes(graph: Graph) -> int:
@@ -223,8 +255,9 @@ def _rerun(
     source: Callable[[], Graph], steps: Sequence[PlannedStep], context: PassContext
 ) -> Graph:
     graph = source()
-    for step in steps:
+    for index, step in enumerate(steps):
         if step.run is not None:
+            context = _with_reference(context, graph, steps[index:])
             decided = step.run.apply(graph, context).decisions
             record = StepRecord(step.name, decisions=decided)
             context = replace(context, decisions=context.decisions.with_step(record))

@@ -101,7 +101,8 @@ def prepare(
         RecipeError: the recipe does not validate; all root causes.
         TargetError: a target does not exist.
         CapabilityError: a step or `launch.precision` needs what a target or the runtime does not
-            have; the format is written by a runtime that is not installed.
+            have; the format is written by a runtime that is not installed; `fleet: weakest` of
+            targets none of which is.
         ModelError: the model file does not exist.
     """
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides=overrides)
@@ -128,14 +129,36 @@ def _leads(
 ) -> tuple[Target | None, ...]:
     """For each target the one that its precisions are planned for, where that is another.
 
-    OpenVINO IR that leaves bf16 to the runtime serves CPUs with and without it, so those without
-    get the file of the first target with bf16; int8 has to be the same for both.
+    `fleet: weakest` plans all for one. Else OpenVINO IR that leaves bf16 to the runtime serves CPUs
+    with and without it, so those without get the file of the first target with bf16; int8 has to
+    be the same for both.
     """
+    if recipe.fleet == "weakest":
+        least = _weakest(targets)
+        return tuple(None if target is least else least for target in targets)
     asks = any(s.when == "bf16" or "bf16" in s.pass_type.requires for s in recipe.pipeline)
     if not asks or recipe.emit.format != "openvino" or recipe.emit.bf16 != "implicit":
         return (None,) * len(targets)
     able = [t for t in targets if "bf16" in available_capabilities(t, runtime)]
     return tuple(None if target in able else _alike(target, able) for target in targets)
+
+
+def _weakest(targets: Sequence[Target]) -> Target:
+    """The first target whose capabilities all targets have.
+
+    Raises:
+        CapabilityError: ``no-weakest-target``: each has something that another lacks.
+    """
+    for target in targets:
+        if all(target.capabilities <= other.capabilities for other in targets):
+            return target
+    names = ", ".join(target.id for target in targets)
+    raise CapabilityError(
+        "no-weakest-target",
+        f"fleet: weakest: of {names} none has only what all others have",
+        hint="add the target that one model is to be planned for, e.g. skylake, or leave `fleet` "
+        "out for a model per target",
+    )
 
 
 def _alike(target: Target, others: Sequence[Target]) -> Target | None:

@@ -115,6 +115,7 @@ class Artifact:
         launch: folder with the launch config.
         steps: what the passes did.
         verification: the comparison with the source model; None when it was switched off.
+        precision: operations of the result by operator and precision.
     """
 
     target: str
@@ -125,6 +126,7 @@ class Artifact:
     launch: Path
     steps: tuple[StepRecord, ...]
     verification: Verification | None
+    precision: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @classmethod
     def at(
@@ -133,6 +135,7 @@ class Artifact:
         model_file: str,
         steps: tuple[StepRecord, ...],
         verification: Verification | None,
+        precision: Mapping[str, Mapping[str, int]],
     ) -> Artifact:
         """What lies in a folder that bears the name of its target."""
         return cls(
@@ -144,11 +147,12 @@ class Artifact:
             folder / "launch",
             steps,
             verification,
+            precision,
         )
 
     def moved(self, folder: Path) -> Artifact:
         """The same in another folder."""
-        return Artifact.at(folder, self.model.name, self.steps, self.verification)
+        return Artifact.at(folder, self.model.name, self.steps, self.verification, self.precision)
 
     def to_dict(self) -> dict[str, object]:
         """The artifact as data, with measured figures and times."""
@@ -162,6 +166,7 @@ class Artifact:
                 {**step.to_dict(), "seconds": round(step.seconds, 4)} for step in self.steps
             ],
             "verification": self.verification.to_dict() if self.verification else None,
+            "precision": {op: dict(row) for op, row in self.precision.items()},
         }
 
 

@@ -136,6 +136,26 @@ def _stage(
     """The part of a graph between known values and wanted ones; None wants its outputs."""
     if wanted is not None and not wanted:
         return _Stage(None, {}, cuts)
+    session, ports = open_at(graph, wanted, known)
+    return _Stage(session, ports, cuts)
+
+
+def open_at(
+    graph: Graph, wanted: Sequence[str] | None, known: Sequence[str] = ()
+) -> tuple[Session, dict[str, str]]:
+    """A session that computes values of a graph as it is written.
+
+    Args:
+        graph: a graph without canonical operations; it stays as it is.
+        wanted: names of values; None: the outputs.
+        known: names of values that each run is given, as inputs that `_known` names.
+
+    Returns:
+        The session, and its outputs by the name of what they carry.
+
+    Raises:
+        ModelError: ``runtime-cannot-load``.
+    """
     copy = clone(graph)
     for name in known:
         value = copy.value(name)
@@ -153,7 +173,7 @@ def _stage(
     with tempfile.TemporaryDirectory(prefix="optc-") as folder:
         file = Path(folder) / "model.onnx"
         save_model(copy, file)
-        return _Stage(open_session(file, threads=0, optimize="none"), ports, cuts)
+        return open_session(file, threads=0, optimize="none"), ports
 
 
 def _known(name: str) -> str:

@@ -9,6 +9,8 @@ from optc.errors import GoalMissed
 from optc.numerics.values import json_number
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from optc.numerics.batches import Batch
     from optc.numerics.compare import Comparison
     from optc.numerics.metrics import Accumulator, Metric
@@ -83,19 +85,88 @@ class Score:
 
 
 @dataclass(frozen=True)
+class OutputNoise:
+    """What quantization made of an output.
+
+    Attributes:
+        name: the output.
+        sqnr: signal-to-noise ratio against the source model in dB.
+        floor: what so many roundings leave at least, in dB.
+    """
+
+    name: str
+    sqnr: float
+    floor: float
+
+    @property
+    def met(self) -> bool:
+        """Whether it is no noisier than quantization explains."""
+        return self.sqnr >= self.floor
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.sqnr:.1f} dB (at least {self.floor:.1f} dB)"
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """How good a quantized result is.
+
+    Attributes:
+        outputs: floating-point outputs.
+        layers: signal-to-noise ratio in dB by label of the operations in int8, in order.
+        simulated: outputs as a target computes them whose sums saturate; empty where none do.
+    """
+
+    outputs: tuple[OutputNoise, ...]
+    layers: Mapping[str, float]
+    simulated: tuple[OutputNoise, ...] = ()
+
+    @property
+    def missed(self) -> tuple[OutputNoise, ...]:
+        """The outputs that are noisier than quantization explains."""
+        return tuple(output for output in self.outputs if not output.met)
+
+    def worst(self, count: int = 3) -> str:
+        """The noisiest operations, for people."""
+        found = sorted(self.layers.items(), key=lambda item: item[1])[:count]
+        return ", ".join(f"{label} {sqnr:.0f} dB" for label, sqnr in found)
+
+    def lines(self) -> list[str]:
+        """What to print."""
+        rows = [f"quantization leaves {', '.join(map(str, self.outputs))}"]
+        if self.layers:
+            rows.append(f"noisiest operations: {self.worst()}")
+        if self.simulated:
+            rows.append(f"where sums saturate it leaves {', '.join(map(str, self.simulated))}")
+        return rows if self.outputs else rows[1:]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As data, with measured figures."""
+        return {
+            "outputs": {
+                o.name: {"sqnr": json_number(o.sqnr), "floor": o.floor} for o in self.outputs
+            },
+            "simulated": {o.name: json_number(o.sqnr) for o in self.simulated},
+            "layers": {label: json_number(sqnr) for label, sqnr in self.layers.items()},
+        }
+
+
+@dataclass(frozen=True)
 class Verification:
     """What the comparison of source and result gave.
 
     Attributes:
         data: what it was made on, in words.
         samples: how many samples were compared output by output.
-        comparison: per output, the worst sample.
+        comparison: per output, the worst sample; of a quantized result, its kernels against its
+            graph as it is written.
         scored: how many samples the goals were measured on.
         goals: accuracy goals with what was measured.
         missed: the first goal that was missed.
         keep: whether the recipe keeps a result that misses its goals.
         warnings: what the user should know.
         notes: what the user should know of this machine; it stays out of the output folder.
+        quantized: how good a quantized result is; None for others.
     """
 
     data: str
@@ -107,6 +178,12 @@ class Verification:
     keep: bool = False
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    quantized: Quantized | None = None
+
+    @property
+    def layers(self) -> Mapping[str, float]:
+        """Signal-to-noise ratio in dB of operations in int8, by label."""
+        return {} if self.quantized is None else self.quantized.layers
 
     def lines(self) -> list[str]:
         """What to print."""
@@ -114,8 +191,10 @@ class Verification:
         found = "no outputs"
         if worst is not None:
             found = f"largest error {worst.max_abs_error:.2g} at {worst.name}"
-            found += f" ({worst.used:.0%} of what rounding allows)"
+            explained = "rounding" if self.quantized is None else "quantization"
+            found += f" ({worst.used:.0%} of what {explained} allows)"
         rows = [f"verified on {self.samples} samples of {self.data}: {found}"]
+        rows += self.quantized.lines() if self.quantized is not None else []
         return rows + [f"accuracy on {self.scored} samples: {result}" for result in self.goals]
 
     def to_dict(self) -> dict[str, Any]:
@@ -124,6 +203,7 @@ class Verification:
             "data": self.data,
             "samples": self.samples,
             "outputs": [output.to_dict() for output in self.comparison.outputs],
+            "quantized": None if self.quantized is None else self.quantized.to_dict(),
             "scored": self.scored,
             "goals": [
                 {

@@ -23,26 +23,25 @@ import tempfile
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from optc.emit.onnx import save_model
 from optc.errors import CapabilityError, GoalMissed, ModelError
-from optc.frontend.onnx import read_tensor
 from optc.numerics.batches import Batch
 from optc.numerics.compare import Comparison, compare_outputs
-from optc.numerics.data import open_dataset
 from optc.numerics.evaluate import open_session
 from optc.numerics.facts import index_limits, required_inputs
-from optc.numerics.inputs import InputHints, synthetic_inputs, workable_sizes
 from optc.numerics.metrics import find_metric
 from optc.numerics.noise import measure_noise
 from optc.numerics.roundings import derive_tolerances
-from optc.numerics.traffic import precision
 from optc.numerics.twin import computing
 from optc.pipeline import closing_steps, graph_after
+from optc.quantized import Judge, first_quantizing
+from optc.samples import Samples
+from optc.saturating import find_saturating
 from optc.targets import host_capabilities
 from optc.twins import open_emulation, open_twin, plain
-from optc.verdict import GoalResult, Score, Verification, inconclusive
+from optc.verdict import GoalResult, Quantized, Score, Verification, inconclusive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,12 +50,20 @@ if TYPE_CHECKING:
     from optc.ir import Graph
     from optc.numerics.evaluate import Optimization, Session
     from optc.numerics.noise import Runner
+    from optc.numerics.tolerance import Tolerance
     from optc.numerics.values import Feeds
     from optc.passes.base import PassContext
     from optc.pipeline import PlannedStep, Progress
-    from optc.recipe import Recipe
 
-_BATCH = 16  # samples per run: few enough for large outputs, enough to keep the cores busy
+_AS_WRITTEN: Final = (
+    "this CPU has no VNNI, and sums of int8 products saturate on it: source and result were "
+    "compared as they are written, not as int8 kernels compute them; compile on a CPU with VNNI to "
+    "verify those"
+)
+_SIMULATED: Final = (
+    "this CPU has no VNNI, and sums of int8 products saturate on it: the result was judged as it "
+    "is written, and its kernels by a simulation that saturates as they do"
+)
 
 
 def verify_artifact(
@@ -84,7 +91,8 @@ def verify_artifact(
         DataError: the data does not fit the model.
         GoalMissed: the result does not load, or its outputs differ from the source's.
     """
-    check = _Check(emitter, source, result, progress)
+    cut = first_quantizing(steps, source(), result)
+    check = _Check(emitter, source, result, progress, quantizes=cut is not None)
     try:
         session = check.open_result(artifact, result)
     except ModelError as error:
@@ -94,16 +102,21 @@ def verify_artifact(
             f"the result does not load, and the source model does: {error.message}",
             hint=f"this begins with {guilty}; leave that out, and report it",
         ) from error
-    comparison = check.compare(session)
-    if not comparison.passed:
-        raise check.failure(comparison, check.bisect(steps, context))
-    check.warnings += inconclusive(comparison, check.origin, bf16=result.stated is not None)
-    check.compare_emulated(artifact, session)
+    quantized = None
+    if cut is None:
+        comparison = check.compare(session)
+        if not comparison.passed:
+            raise check.failure(comparison, check.bisect(steps, context))
+        told = inconclusive(comparison, check.samples.origin, bf16=result.stated is not None)
+        check.warnings += told
+        check.compare_emulated(artifact, session)
+    else:
+        comparison, quantized = check.judge(artifact, steps, cut, context)
     goals = check.measure(session)
     missed = next((result for result in goals if not result.met), None)
     return Verification(
-        data=check.origin,
-        samples=check.samples,
+        data=check.samples.origin,
+        samples=check.samples.count,
         comparison=comparison,
         scored=check.scored,
         goals=goals,
@@ -111,6 +124,7 @@ def verify_artifact(
         keep=all(r.met or r.goal.on_miss == "keep" for r in goals),
         warnings=tuple(check.warnings),
         notes=tuple(check.notes),
+        quantized=quantized,
     )
 
 
@@ -123,6 +137,8 @@ class _Check:
         source: Callable[[], Graph],
         result: Form,
         progress: Progress | None,
+        *,
+        quantizes: bool = False,
     ) -> None:
         self.emitter = emitter
         self.recipe = recipe = emitter.recipe
@@ -132,25 +148,28 @@ class _Check:
         self.warnings: list[str] = []
         self.scored = 0
         graph, written = source(), result.stated or result.graph
-        self.types = required_inputs(graph)
-        self.limits = index_limits(graph)
         self.is_narrow = next(computing(graph), None) is not None
-        own = {"rtol": recipe.verify.rtol, "atol": recipe.verify.atol}
-        self.tolerances = {
-            name: bound.with_bounds(**own)
-            for name, bound in derive_tolerances(graph, written, stored=emitter.stored).items()
-        }
-        self.as_written = _saturates_here(written)
+        self.tolerances = self._bounds(written)
+        # Kernels of the source model run in onnxruntime, whatever the recipe asks for.
+        here = host_capabilities()
+        self.saturating = find_saturating(result.graph, emitter.engine, here)
+        self.as_written = bool(self.saturating or find_saturating(graph, "onnxruntime", here))
         self.optimize: Optimization = "none" if self.as_written else "all"
         self.notes: list[str] = []
         if self.as_written:
-            self.notes.append(
-                "this CPU has no VNNI, and int8 products saturate on it: source and result were "
-                "compared as they are written, not as int8 kernels compute them; compile on a CPU "
-                "with VNNI to verify those"
-            )
+            self.notes.append(_SIMULATED if quantizes else _AS_WRITTEN)
         self.expected = self._open_source(self.optimize)
-        self.feeds = self._choose_feeds()
+        types, limits = required_inputs(graph), index_limits(graph)
+        self.samples = Samples(
+            recipe, types, limits, self.expected, self._tell, calibrated=quantizes
+        )
+        self.feeds = self.samples.feeds
+
+    def _bounds(self, result: Graph) -> dict[str, Tolerance]:
+        """What the recipe or floating-point rounding allows between the source and a graph."""
+        own = {"rtol": self.recipe.verify.rtol, "atol": self.recipe.verify.atol}
+        derived = derive_tolerances(self.source(), result, stored=self.emitter.stored)
+        return {name: bound.with_bounds(**own) for name, bound in derived.items()}
 
     def _open_source(self, optimize: Optimization) -> Session:
         """The source model; its twin where it computes in bf16 itself."""
@@ -178,70 +197,60 @@ class _Check:
             save_model(plain(form.graph), folder / "model.onnx")
             return open_session(folder / "model.onnx", threads=0, optimize="none")
 
-    def _choose_feeds(self) -> list[Feeds]:
-        """The inputs that outputs are compared on; also sets `origin` and `samples`."""
-        wanted = self.recipe.verify.samples
-        validation = self.recipe.data.validation
-        if validation is None:
-            self.origin = f"seeded inputs (seed {self.recipe.verify.seed})"
-            feeds = self._seeded(wanted)
-            self.samples = len(feeds)
-            return feeds
-        split = f"split {validation.split} of " if validation.split else ""
-        self.origin = f"{split}{Path(validation.path).name}"
-        batches = list(self._batches(min(wanted, validation.samples or wanted)))
-        self.samples = sum(batch.count for batch in batches)
-        return [batch.feeds for batch in batches]
-
-    def _seeded(self, samples: int) -> list[Feeds]:
-        """Made-up inputs; where the recipe bounds dimensions, as many at the other bound."""
-        seed = self.recipe.verify.seed
-        feeds: list[Feeds] = []
-        ends = [input_hints(self.recipe, self.limits, largest=largest) for largest in (False, True)]
-        for hints in ends if ends[0] != ends[1] else ends[:1]:
-            sizes = workable_sizes(self.expected, self.types, hints=hints, seed=seed)
-            feeds += synthetic_inputs(
-                self.types, seed=seed, samples=samples, hints=hints, sizes=sizes
-            )
-        return feeds
-
-    def _batches(self, limit: int | None) -> Iterator[Batch]:
-        validation = self.recipe.data.validation
-        assert validation is not None
-        dataset = open_dataset(
-            self.recipe.locate(validation.path),
-            self.types,
-            split=validation.split or "",
-            labels=validation.labels or "",
-            limit=limit,
-            hints=input_hints(self.recipe, self.limits),
-            read_value=read_tensor,
-        )
-        for batch in dataset.batches(_BATCH):
-            self._tell("accuracy", batch.start, dataset.samples)
-            yield batch
-
     def _tell(self, activity: str, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(activity, done, total)
 
-    def compare(self, session: Runner, reference: Runner | None = None) -> Comparison:
+    def compare(
+        self,
+        session: Runner,
+        reference: Runner | None = None,
+        bounds: Mapping[str, Tolerance] | None = None,
+        *,
+        tell: bool = True,
+    ) -> Comparison:
         """Compare a result on all inputs; within the derived bound, or within measured noise.
 
         Args:
             session: the result.
             reference: what is expected; None: the source model.
+            bounds: None: those of the result that is emitted.
+            tell: whether this is progress of its own.
         """
         found = []
-        reference = reference or self.expected
+        reference, bounds = reference or self.expected, bounds or self.tolerances
         for number, feeds in enumerate(self.feeds):
-            self._tell("verify", number, len(self.feeds))
+            if tell:
+                self._tell("verify", number, len(self.feeds))
             expected, actual = reference.run(feeds), session.run(feeds)
-            comparison = compare_outputs(expected, actual, self.tolerances)
+            comparison = compare_outputs(expected, actual, bounds)
             if not comparison.passed and self.recipe.verify.rtol is None:
-                comparison = self._with_noise(feeds, expected, actual)
+                comparison = self._with_noise(feeds, expected, actual, bounds)
             found.append(comparison)
         return Comparison.merge(found)
+
+    def judge(
+        self, artifact: Path, steps: Sequence[PlannedStep], cut: int, context: PassContext
+    ) -> tuple[Comparison, Quantized]:
+        """Judge a result that the step of index `cut` quantizes, the first that does.
+
+        Raises:
+            GoalMissed: a pass before it is wrong, the runtime computes something else, or it is
+                noisier than quantization explains and no goal says what is enough.
+        """
+        before = plain(graph_after(self.source, steps, cut, context))
+        with _temporary() as folder:
+            save_model(before, folder / "model.onnx")
+            session = open_session(folder / "model.onnx", threads=0, optimize=self.optimize)
+            comparison = self.compare(session, bounds=self._bounds(before))
+        if not comparison.passed:
+            lossless = (*steps[:cut], *closing_steps(steps, cut))
+            raise self.failure(comparison, self.bisect(lossless, context))
+        judge = Judge(self.emitter, self.result, self.expected, self.samples, self.saturating)
+        comparison = judge.compare_kernels(artifact, self.tolerances)
+        quantized = judge.judge(before, context, as_written=self.as_written)
+        self.notes += judge.notes
+        return comparison, quantized
 
     def compare_emulated(self, artifact: Path, judged: Runner) -> None:
         """Hold an emitted model that computes in bf16 against its twin, which was judged.
@@ -268,11 +277,13 @@ class _Check:
         native = self.emitter.open_source()
         return plain, [self.expected] if native is None else [self.expected, native]
 
-    def _with_noise(self, feeds: Feeds, expected: Feeds, actual: Feeds) -> Comparison:
+    def _with_noise(
+        self, feeds: Feeds, expected: Feeds, actual: Feeds, bounds: Mapping[str, Tolerance]
+    ) -> Comparison:
         plain, others = self._noise_runners
         noise = measure_noise(plain, others, feeds)
-        bounds = {n: bound.widened(noise[n]) for n, bound in self.tolerances.items()}
-        return compare_outputs(expected, actual, bounds)
+        wider = {n: bound.widened(noise[n]) for n, bound in bounds.items()}
+        return compare_outputs(expected, actual, wider)
 
     def bisect(self, steps: Sequence[PlannedStep], context: PassContext) -> str:
         """What makes the result not load or not compare: the first such pass, as a rule.
@@ -284,11 +295,12 @@ class _Check:
                 return "the shapes that the recipe fixes under `inputs:`, before any pass"
             return "the emitter, before any pass"
         low, high = 0, len(steps)  # the first `low` steps are good, the first `high` are not
+        halvings = high.bit_length()
         if not self._good(steps, 0, context):
             high = 0
         while high - low > 1:
             middle = (low + high) // 2
-            self._tell("bisect", len(steps) - (high - low), len(steps))
+            self._tell("bisect", halvings - (high - low).bit_length(), halvings)
             if self._good(steps, middle, context):
                 low = middle
             else:
@@ -316,7 +328,7 @@ class _Check:
             try:
                 form = self.emitter.form(graph)
                 model, *_ = self.emitter.save(form, folder)
-                return self.compare(self.open_result(model, form)).passed
+                return self.compare(self.open_result(model, form), tell=False).passed
             except (CapabilityError, ModelError):
                 return False
 
@@ -326,8 +338,8 @@ class _Check:
         assert worst is not None
         return GoalMissed(
             "verification-failed",
-            f"the result differs from the source model on {self.origin}, output {worst.name}: "
-            f"{worst.reason}; the difference begins with {guilty}",
+            f"the result differs from the source model on {self.samples.origin}, output "
+            f"{worst.name}: {worst.reason}; the difference begins with {guilty}",
             hint="nothing was written; leave that out, and report it",
         )
 
@@ -346,43 +358,16 @@ class _Check:
         return tuple(score.result(goal) for score, goal in zip(scores, goals, strict=True))
 
     def _scored_batches(self) -> Iterator[Batch]:
-        validation = self.recipe.data.validation
-        if validation is not None:
-            yield from self._batches(validation.samples)
+        batches = self.samples.validation()
+        if batches is not None:
+            yield from batches
             return
         self.warnings.append(
-            "accuracy goals were measured on seeded inputs: give data.validation for figures "
-            "that say something about real use"
+            f"accuracy goals were measured on {self.samples.origin}: give data.validation for "
+            "figures that say something about real use"
         )
         for number, feeds in enumerate(self.feeds):
             yield Batch(number, 1, feeds, None, 1)
-
-
-def input_hints(recipe: Recipe, limits: Mapping[str, int], *, largest: bool = False) -> InputHints:
-    """What a recipe says about inputs.
-
-    Args:
-        recipe: the recipe.
-        limits: for integer inputs, one more than the greatest valid index.
-        largest: take bounded dimensions at their upper bound, not the lower one.
-    """
-    inputs = recipe.inputs.items()
-    shapes = {n: spec.largest if largest else spec.smallest for n, spec in inputs}
-    return InputHints(
-        shapes={name: shape for name, shape in shapes.items() if shape},
-        ranges={name: spec.range for name, spec in inputs if spec.range},
-        limits=limits,
-    )
-
-
-def _saturates_here(graph: Graph) -> bool:
-    """Whether int8 products of the graph would be computed wrongly on this CPU."""
-    known = host_capabilities()
-    if not known or "vnni" in known:
-        return False
-    return any(
-        precision(nested, node) == "int8" for nested in graph.walk() for node in nested.nodes()
-    )
 
 
 @contextmanager

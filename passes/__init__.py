@@ -7,8 +7,10 @@ from optc.passes.assign_precision import AssignPrecision
 from optc.passes.base import Pass, PassContext, PassOptions, PassResult, RewritePass
 from optc.passes.cast_bf16 import CastBf16
 from optc.passes.common_factors import CommonFactors
+from optc.passes.correct_bias import CorrectBias
 from optc.passes.describe import describe
 from optc.passes.equalize_channels import EqualizeChannels
+from optc.passes.fall_back import FallBack
 from optc.passes.fold_affine import FoldAffine
 from optc.passes.fold_batchnorm import FoldBatchnorm
 from optc.passes.fold_branches import FoldBranches
@@ -109,6 +111,8 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FuseRequantize,
     EqualizeChannels,
     SmoothActivations,
+    CorrectBias,
+    FallBack,
 )
 
 __all__ = [
@@ -116,7 +120,9 @@ __all__ = [
     "AssignPrecision",
     "CastBf16",
     "CommonFactors",
+    "CorrectBias",
     "EqualizeChannels",
+    "FallBack",
     "FoldAffine",
     "FoldBatchnorm",
     "FoldBranches",

@@ -19,10 +19,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field
 
-from optc.errors import DataError, ModelError
+from optc.errors import CapabilityError, DataError, ModelError
 from optc.ir.ops import Trait, info
-from optc.ir.type_ports import opset_for
-from optc.ir.types import DType
 from optc.numerics.metrics import find_metric
 from optc.numerics.timing import assumed_sizes
 from optc.passes.base import Pass, PassOptions, PassResult
@@ -222,7 +220,7 @@ def _searched(
             [node for node in first.plans[0].sites if node in first.low and _rounds(node)],
             lambda denied: planned(dict.fromkeys(denied, "")).low,
         )
-    except (ModelError, DataError) as error:
+    except (CapabilityError, ModelError, DataError) as error:
         warnings.append(f"accuracy was not searched for: {error.message}")
         return first
     found = planned(outcome.denied) if outcome.denied else first
@@ -301,9 +299,8 @@ def _explain(plan: GraphPlan, site: Site, flips: Mapping[Node, int], trace: Trac
     figures = {} if saving is None else {"saved_us": _rounded(saving / _MICRO)}
     flip = flips.get(node)
     if low:
-        needed = opset_for(plan.graph, node, DType.BF16)
-        if needed is not None and needed > plan.graph.opset:
-            figures["needs_opset"] = float(needed)
+        if site.needs_opset > plan.graph.opset:
+            figures["needs_opset"] = float(site.needs_opset)
         reason = site.reason
         if site.side == "free" and site.op_class != "allow":
             reason = f"goes with its neighbours: {site.reason}"

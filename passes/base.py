@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,6 +28,18 @@ class PassOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
+class AccuracyGoal(NamedTuple):
+    """What a result has to reach.
+
+    Attributes:
+        metric: name of the metric, see `optc.numerics.metrics`.
+        limit: the value to reach.
+    """
+
+    metric: str
+    limit: float
+
+
 @dataclass(frozen=True)
 class PassContext:
     """What a pass may know beside the graph and its options.
@@ -39,7 +51,9 @@ class PassContext:
             passes with `observes`.
         decisions: what earlier steps decided about precisions; ask it with ``decisions.of(node)``.
         cpu: descriptor of the target; None: the one that is shipped under its name.
-        goals: accuracy goals of the recipe, as metric and limit; only with an observer.
+        reference: the graph as it was before a pass lowered its precision; None where none did.
+            Only for passes with `needs_reference`.
+        goals: accuracy goals of the recipe; only with an observer.
     """
 
     target: str = "cascadelake"
@@ -47,7 +61,8 @@ class PassContext:
     observer: Observer | None = None
     decisions: Decisions = field(default_factory=Decisions)
     cpu: Target | None = None
-    goals: tuple[tuple[str, float], ...] = ()
+    reference: Graph | None = None
+    goals: tuple[AccuracyGoal, ...] = ()
 
     @property
     def described(self) -> Target:
@@ -96,6 +111,11 @@ class Pass:
             the graph otherwise.
         observes: whether it uses the observer of the context: the result then depends on the
             calibration data.
+        quantizes: whether results differ from those before it by more than floating-point
+            rounding: they are then judged by their signal-to-noise ratio.
+        retypes: whether it changes element types of operations where they stand: what it saves is
+            then seen on the whole graph only.
+        needs_reference: whether it looks at the graph before precision was lowered.
     """
 
     name: ClassVar[str]
@@ -103,6 +123,9 @@ class Pass:
     requires: ClassVar[tuple[str, ...]] = ()
     asks_target: ClassVar[bool] = False
     observes: ClassVar[bool] = False
+    quantizes: ClassVar[bool] = False
+    retypes: ClassVar[bool] = False
+    needs_reference: ClassVar[bool] = False
 
     def __init__(self, options: PassOptions | None = None) -> None:
         self.options = options if options is not None else self.Options()

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from optc.errors import CapabilityError
-from optc.ir.type_ports import opset_for
-from optc.ir.types import DType
+from optc.ir.ops import Trait, info
+from optc.numerics.traffic import precision
 from optc.passes.assign_precision import AssignPrecisionOptions, assign
 from optc.passes.base import Pass, PassResult
 from optc.passes.precision_casts import write_casts
-from optc.passes.precision_sites import is_constant, low_ports
+from optc.passes.precision_sites import is_constant, low_ports, needed_opset
 from optc.passes.upgrade_opset import UpgradeOpset, UpgradeOpsetOptions
 from optc.rewrite.trace import StepRecord, Trace
 from optc.targets import load_runtime, missing_capability
@@ -62,6 +62,7 @@ class CastBf16(Pass):
     requires = ("bf16",)
     asks_target = True
     observes = True
+    retypes = True
 
     def apply(self, graph: Graph, context: PassContext) -> PassResult:
         """Decide where nobody did, raise the opset where needed, and write types and Casts.
@@ -89,6 +90,7 @@ class CastBf16(Pass):
 class _Job:
     def __init__(self, graph: Graph, context: PassContext, options: CastBf16Options) -> None:
         self.graph, self.context, self.options = graph, context, options
+        self.runtime = load_runtime(context.runtime)
         self.trace = Trace(CastBf16.name)
         self.decisions = context.decisions
         self.counts: dict[str, int] = {}
@@ -111,8 +113,11 @@ class _Job:
             if (found := self.decisions.of(node)) is not None
             and found.precision == "bf16"
             and not is_constant(node)
+            # Made behind an operation that is bf16, quantization is found under its decision.
+            and not info(node).has(Trait.QUANTIZE)
+            and precision(graph, node) != "int8"
             and low_ports(graph, node)
-            and opset_for(graph, node, DType.BF16) is not None
+            and needed_opset(graph, node, self.runtime) is not None
         ]
 
     def raise_opset(self) -> None:
@@ -150,7 +155,7 @@ class _Job:
         found: dict[int, Node] = {}
         for nested in self.graph.walk():
             for node in self.low(nested):
-                lowest = opset_for(nested, node, DType.BF16)
+                lowest = needed_opset(nested, node, self.runtime)
                 if lowest is not None:
                     found.setdefault(lowest, node)
         return found
@@ -170,7 +175,7 @@ class _Job:
             low = [
                 node
                 for node in self.low(nested)
-                if opset_for(nested, node, DType.BF16) == nested.opset
+                if needed_opset(nested, node, self.runtime) == nested.opset
             ]
             for rule, count in write_casts(nested, low, name, self.overflowing).items():
                 self.counts[rule] = self.counts.get(rule, 0) + count

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from optc.ir import DType, Kind, TensorType, dims, ops
+from optc.ir import DType, Kind, dims, ops
 from optc.ir.shape_site import shape_of
 from optc.passes import formula_functions as functions
 from optc.passes.formula import Atom, Formula, FormulaTooLongError, X, number, of, sigmoid
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     _Unary: TypeAlias = Callable[[Formula], Formula]
 
-_FLOATS: Final = (DType.F32, DType.F16, DType.BF16, DType.F64)
-_VIEWS: Final = ("Reshape", "Unsqueeze", "Squeeze", "Expand")
+FLOATS: Final = (DType.F32, DType.F16, DType.BF16, DType.F64)
+VIEWS: Final = ("Reshape", "Unsqueeze", "Squeeze", "Expand")
 _BOUNDS_SINCE: Final = 11
 
 _UNARY: Final[Mapping[str, _Unary]] = {
@@ -60,10 +60,10 @@ _REDUCTIONS: Final = (
 _WHOLE: Final = ("GlobalAveragePool", "GlobalMaxPool")
 _ONE_AXIS_SINCE: Final = 13
 _PARAMETRIC: Final = ("Pow", "Clip", "HardSigmoid", "LeakyRelu", "PRelu", "Elu", "Where")
-_COMPARED: Final = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+COMPARED: Final = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 
 READABLE: Final = frozenset(
-    {*_UNARY, *_BINARY, *_REDUCTIONS, *_PARAMETRIC, *_VIEWS, *_COMPARED, *_WHOLE, "Softmax"}
+    {*_UNARY, *_BINARY, *_REDUCTIONS, *_PARAMETRIC, *VIEWS, *COMPARED, *_WHOLE, "Softmax"}
 )
 """Operators that formulas are read from."""
 
@@ -149,7 +149,7 @@ class FormulaReader:
             return self._reduction(node)
         if node.op_type == "Softmax":
             return self._softmax(node)
-        if node.op_type in _VIEWS:
+        if node.op_type in VIEWS:
             return self._view(node)
         rule = getattr(self, f"_{node.op_type.lower()}", None)
         found: _Read | None = rule(node) if node.op_type in _PARAMETRIC and rule else None
@@ -245,7 +245,7 @@ class FormulaReader:
 
     def _condition(self, node: Node) -> Formula | None:
         """1 where a comparison holds, else 0."""
-        if not node.is_op(*_COMPARED):
+        if not node.is_op(*COMPARED):
             return None
         left, right = (None if v is None else self._of(v) for v in self._graph.operands(node))
         if left is None or right is None or left.dropped or right.dropped:
@@ -357,67 +357,8 @@ def _same(one: Shape, other: Shape) -> bool:
 def _constant(value: Value) -> _Read | None:
     if (tensor := value.constant) is None:
         return None
-    if tensor.elements == 1 and (tensor.dtype in _FLOATS or tensor.dtype.is_integer):
+    if tensor.elements == 1 and (tensor.dtype in FLOATS or tensor.dtype.is_integer):
         return _Read(number(functions.meant(tensor)))
-    if tensor.dtype not in _FLOATS:
+    if tensor.dtype not in FLOATS:
         return None
     return _Read(of(Atom("value", value=value)))
-
-
-@dataclass(frozen=True)
-class Cone:
-    """Operations between a root and a value that everything else in them comes from.
-
-    Attributes:
-        leaf: the value.
-        nodes: the operations, the root first.
-    """
-
-    leaf: Value
-    nodes: tuple[Node, ...]
-
-
-def cones(
-    graph: Graph, root: Node, place: Mapping[Node, int], longest: int, parameters: int
-) -> list[Cone]:
-    """The cones of a root, smallest first.
-
-    Args:
-        graph: the graph.
-        root: the operation that they end at.
-        place: position of operations in the order of the graph.
-        longest: the most operations of a cone.
-        parameters: the most constants of several elements that they use.
-    """
-    frontier = {root.output}
-    nodes: list[Node] = []
-    found: list[Cone] = []
-    used: set[Value] = set()
-    while frontier and len(nodes) < longest:
-        if len(frontier) == 1 and nodes:
-            found.append(Cone(next(iter(frontier)), tuple(nodes)))
-        last = max(frontier, key=lambda value: place.get(value.node, -1))
-        if not last.node.is_op(*READABLE) or last.index or _is_foreign(last):
-            break
-        frontier.discard(last)
-        nodes.append(last.node)
-        operands = graph.operands(last.node)
-        if last.node.is_op(*_VIEWS):
-            operands = operands[:1]
-        for value in operands:
-            if value is None:
-                continue
-            if (tensor := value.constant) is None:
-                frontier.add(value)
-            elif tensor.elements != 1 and tensor.dtype in _FLOATS:
-                used.add(value)
-        if len(used) > parameters:
-            break
-    return found
-
-
-def _is_foreign(value: Value) -> bool:
-    kind = value.type
-    if isinstance(kind, TensorType) and kind.dtype is DType.BOOL:
-        return not value.node.is_op(*_COMPARED)
-    return not isinstance(kind, TensorType) or kind.dtype not in _FLOATS

@@ -62,6 +62,7 @@ class FuseRequantize(Pass):
     """
 
     name: ClassVar[str] = "fuse-requantize"
+    quantizes: ClassVar[bool] = True
     Options = FuseRequantizeOptions
 
     def apply(self, graph: Graph, context: PassContext) -> PassResult:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 from optc.ir import TensorType, dims, ops
 from optc.ir.shape_site import shape_of
 from optc.passes.base import Pass, PassResult
+from optc.passes.cones import cones
 from optc.passes.formula import text
-from optc.passes.formula_of import READABLE, FormulaReader, cones
+from optc.passes.formula_of import READABLE, FormulaReader
 from optc.passes.linear import use_text
 from optc.rewrite.driver import Builder, replace_node
 from optc.rewrite.trace import Trace
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
     from optc.ir import DType, Graph, Node, Type, Value
     from optc.passes.base import PassContext
+    from optc.passes.cones import Cone
     from optc.passes.formula import Formula
-    from optc.passes.formula_of import Cone
 
 _FAR: Final = 12
 _WORDY: Final = 160

@@ -20,6 +20,7 @@ from optc.ir.ops import Trait, info
 from optc.numerics.calibrate import RangeSettings, calibrate
 from optc.numerics.quantize import LIMITS, QuantParams, activation_params, bias_params
 from optc.numerics.written import written
+from optc.passes.int8_plan import unwanted
 from optc.passes.int8_sites import PRODUCTS, clamp_behind, is_float32
 from optc.passes.int8_write import Writer
 from optc.passes.quantized import dequantize_before, params_of, quantize_behind
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from optc.numerics.calibrate import Range
     from optc.numerics.observe import Observer
     from optc.numerics.written import Written
+    from optc.passes.int8_plan import Wishes
     from optc.passes.int8_sites import Kernels
     from optc.passes.int8_write import WeightStyle
     from optc.rewrite.trace import Trace
@@ -48,7 +50,12 @@ def is_quantized(graph: Graph) -> bool:
 
 
 def complete(
-    graph: Graph, trace: Trace, kernels: Kernels, style: WeightStyle, observer: Observer | None
+    graph: Graph,
+    trace: Trace,
+    kernels: Kernels,
+    wishes: Wishes,
+    style: WeightStyle,
+    observer: Observer | None,
 ) -> None:
     """Add what a quantized model lacks, and decide about every operation.
 
@@ -56,12 +63,14 @@ def complete(
         graph: the graph.
         trace: is told what was done.
         kernels: what the runtime has.
+        wishes: what the recipe says about single operations.
         style: how weights are quantized that are not yet.
         observer: for ranges that the model does not have; None: those are not added.
     """
     job = _Completion(graph, trace, kernels, style)
+    job.open |= {node: reason for node, (_, reason) in unwanted(graph, wishes).items()}
     for node in graph.ordered():
-        if node.is_op(*PRODUCTS):
+        if node.is_op(*PRODUCTS) and node not in job.open:
             job.operands(node)
     job.results(observer)
     for node in graph.ordered():
@@ -141,6 +150,8 @@ class _Completion:
     def _missing(self, node: Node) -> Value | None:
         """The result of a product that has to be quantized for an integer kernel."""
         spelled = written(self.graph, node) if node.is_op(*PRODUCTS) else None
+        if node in self.open:
+            return None
         if spelled is None or not spelled.form.startswith("qdq") or spelled.output != "f32":
             return None
         if self._choice(node) is not None:
@@ -193,7 +204,7 @@ class _Completion:
         if not node.is_op(*PRODUCTS):
             self.trace.decided(_GIVEN, node, "fp32", "the model comes quantized as it is to be")
             return
-        choice = self._choice(node)
+        choice = None if node in self.open else self._choice(node)
         if choice is not None:
             self.trace.decided(_GIVEN, node, "int8", choice.kernel or "integer kernel")
             return

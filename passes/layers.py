@@ -120,17 +120,20 @@ def layer_of(graph: Graph, node: Node) -> Layer | str:
     if tensor.dtype is not DType.F32:
         return f"weight {linear.weight.name} is of type {tensor.dtype.value}"
     weight = tensor.numpy()
-    match node.op_type:
-        case "Conv":
-            groups, outputs, inputs, _ = linear.view
-            matrix = weight.reshape(groups, outputs, -1).transpose(0, 2, 1)
-            return Layer(linear, matrix, tuple(weight.shape[2:]), inputs)
-        case "Gemm" if not node.get("transA", 0):
-            matrix = weight.T if node.get("transB", 0) else weight
-            return Layer(linear, matrix[None], (), matrix.shape[0])
-        case "MatMul" if weight.ndim == 2 and graph.operand(node, 1) is linear.weight:
-            return Layer(linear, weight[None], (), weight.shape[0])
-    return f"{node.op_type} of this form is not looked at"
+    right = node.is_op("MatMul") and graph.operand(node, 1) is linear.weight and weight.ndim == 2
+    if not (node.is_op("Conv") or right or (node.is_op("Gemm") and not node.get("transA", 0))):
+        return f"{node.op_type} of this form is not looked at"
+    matrix = matrix_of(linear, weight)
+    spatial = tuple(weight.shape[2:]) if node.is_op("Conv") else ()
+    return Layer(linear, matrix, spatial, linear.inputs // len(matrix))
+
+
+def matrix_of(linear: Linear, weight: Floats) -> Floats:
+    """A weight of a layer in the form of `Layer.matrix`."""
+    if linear.node.is_op("Conv"):
+        groups, outputs = linear.view[:2]
+        return weight.reshape(groups, outputs, -1).transpose(0, 2, 1)
+    return weight.T[None] if linear.node.get("transB", 0) else weight[None]
 
 
 @dataclass

@@ -13,13 +13,18 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from optc.errors import CapabilityError
 from optc.ir import DType, Kind, TensorType, clone
 from optc.numerics.metrics import find_metric
 from optc.numerics.twin import twin
+from optc.passes.base import PassContext
 from optc.passes.precision_casts import write_casts
+from optc.passes.upgrade_opset import UpgradeOpset, UpgradeOpsetOptions
+from optc.rewrite.decisions import Decisions
+from optc.rewrite.trace import StepRecord, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from optc.ir import Graph, Node
     from optc.numerics.observe import Observer
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
 _ALONE: Final = 4
 """Samples that operations are ranked on; goals are measured on more."""
 _TOGETHER: Final = 32
+_FIRST: Final = 13
+"""The first opset in which anything is bf16."""
 _RANKED: Final = 64
 """Operations, or runs of neighbouring ones, that are measured alone."""
 
@@ -125,13 +132,45 @@ def plain(graph: Graph) -> Graph:
 
 
 def rounded(graph: Graph, low: Collection[Node], overflowing: Collection[str] = ()) -> Graph:
-    """The fp32 twin of a graph in which these operations are computed in bf16."""
+    """The fp32 twin of a graph in which these operations are computed in bf16.
+
+    Raises:
+        CapabilityError: the opset is below the first one with bf16, and cannot be raised.
+    """
     copy = clone(graph)
-    for old, new in tuple(zip(graph.walk(), copy.walk(), strict=True)):
-        pairs = zip(old.ordered(), new.ordered(), strict=True)
-        chosen = {theirs for ours, theirs in pairs if ours in low}
-        write_casts(new, chosen, "twin", overflowing)
+    chosen = _raised(graph, low, copy) if graph.opset < _FIRST else _same(graph, low, copy)
+    for nested in tuple(copy.walk()):
+        write_casts(nested, chosen, "twin", overflowing)
     return twin(copy)
+
+
+def _same(graph: Graph, low: Collection[Node], copy: Graph) -> set[Node]:
+    """The operations of a copy that these stand for."""
+    pairs = (zip(a.ordered(), b.ordered(), strict=True) for a, b in _graphs(graph, copy))
+    return {theirs for graphs in pairs for ours, theirs in graphs if ours in low}
+
+
+def _graphs(graph: Graph, copy: Graph) -> Iterator[tuple[Graph, Graph]]:
+    return zip(graph.walk(), copy.walk(), strict=True)
+
+
+def _raised(graph: Graph, low: Collection[Node], copy: Graph) -> set[Node]:
+    """Raise a copy to the first opset with bf16; its operations that these have become."""
+    trace = Trace("search")
+    for nested in graph.walk():
+        for node in nested.ordered():
+            trace.decided("search", node, "bf16" if node in low else "fp32", "")
+    decisions = Decisions([StepRecord("search", decisions=trace.decisions)])
+    result = UpgradeOpset(UpgradeOpsetOptions(to=_FIRST)).apply(copy, PassContext())
+    if not result.changed:
+        raise CapabilityError(
+            "opset-too-low",
+            f"bf16 needs opset {_FIRST}; the model has {graph.opset} and cannot be raised",
+            hint="`optc plan` tells what upgrade-opset refuses",
+        )
+    nodes = (node for nested in copy.walk() for node in nested.ordered())
+    found = ((node, decisions.of(node)) for node in nodes)
+    return {node for node, known in found if known is not None and known.precision == "bf16"}
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,14 @@ if TYPE_CHECKING:
     from optc.ir import Graph, Node, Value
     from optc.passes.base import PassContext
     from optc.passes.selector import Selector
+    from optc.targets import Runtime
     from optc.targets.capabilities import Precision
     from optc.targets.precision_lists import OpClass
 
 EXACT: Final = frozenset({DType.BOOL, DType.U8, DType.I8})
 """Integers that bf16 has all of."""
+_PRIMITIVES: Final = 16
+"""The opset from which on elementwise and moving operators have bf16 (Where was the last)."""
 _WORK: Final = frozenset({DType.F32, DType.BF16})
 
 
@@ -54,6 +57,7 @@ class Site:
         reason: why, in words.
         precision: what it is decided to be when it is fixed high; None: somebody else decided.
         forced: whether the recipe asks for bf16.
+        needs_opset: the lowest opset in which it can be bf16, where it can.
     """
 
     node: Node
@@ -64,6 +68,7 @@ class Site:
     reason: str
     precision: Precision | None = "fp32"
     forced: bool = False
+    needs_opset: int = 0
 
     def denied(self, rule: str, reason: str) -> Site:
         """The same operation, fixed high."""
@@ -104,7 +109,7 @@ class Classifier:
             or self._conversion(graph, site)
             or self._typed(graph, site)
             or self._possible(graph, site)
-            or self._listed(site)
+            or self._listed(graph, site)
         )
 
     # ---- what somebody else decided ------------------------------------------------------------
@@ -156,12 +161,9 @@ class Classifier:
 
     def _possible(self, graph: Graph, site: Site) -> Site | None:
         node = site.node
-        lowest = opset_for(graph, node, DType.BF16)
+        lowest = needed_opset(graph, node, self._runtime)
         if lowest is None:
             reason = f"ONNX has no bf16 form of {node.qualified_op}"
-            return replace(site, rule="schema", reason=reason)
-        if not site.ports:
-            reason = "its operands have several floating-point types, or types that are not known"
             return replace(site, rule="schema", reason=reason)
         if lowest > self._max_opset:
             return replace(
@@ -170,6 +172,9 @@ class Classifier:
                 reason=f"{node.op_type} in bf16 needs opset {lowest}, above max_opset "
                 f"{self._max_opset}",
             )
+        if not site.ports:
+            reason = "its operands have several floating-point types, or types that are not known"
+            return replace(site, rule="schema", reason=reason)
         if obstacle := self._kernel(node):
             return replace(site, rule="kernel", reason=obstacle)
         return None
@@ -188,7 +193,8 @@ class Classifier:
 
     # ---- what is wanted ------------------------------------------------------------------------
 
-    def _listed(self, site: Site) -> Site:
+    def _listed(self, graph: Graph, site: Site) -> Site:
+        site = replace(site, needs_opset=needed_opset(graph, site.node, self._runtime) or 0)
         entry = self._lists.get(site.node.op_type)
         usual: OpClass = entry.op_class if entry is not None else "deny"
         if (ruling := self._ruling(site.node)) is not None:
@@ -248,6 +254,18 @@ def cast_types(graph: Graph, node: Node) -> tuple[DType | None, DType | None]:
     return None if operand is None else dtype_of(operand), dtype_of(node.output)
 
 
+def needed_opset(graph: Graph, node: Node, runtime: Runtime) -> int | None:
+    """The lowest opset, from the graph's own on, in which an operation can be bf16; None: in none.
+
+    A canonical operation that the runtime prefers in primitives needs the opset of those only.
+    """
+    lowest = opset_for(graph, node, DType.BF16)
+    if lowest is None or not node.is_canonical:
+        return lowest
+    forms = next((entry.forms for entry in runtime.forms if entry.op == node.op_type), ())
+    return max(graph.opset, _PRIMITIVES) if forms[:1] == ("primitives",) else lowest
+
+
 def is_constant(node: Node) -> bool:
     """Whether a node only gives a constant, which is converted at compile time."""
     return constant_tensor_of(node) is not None
@@ -262,6 +280,3 @@ def constant_tensor_of(node: Node) -> object | None:
 def dtype_of(value: Value) -> DType | None:
     """The element type of a value, or None when it is not a tensor or not known."""
     return value.type.dtype if isinstance(value.type, TensorType) else None
-
-
-__all__ = ["EXACT", "Classifier", "Site", "cast_types", "dtype_of", "is_constant", "low_ports"]

@@ -55,6 +55,7 @@ class QuantizeInt8(Pass):
     Options = QuantizeInt8Options
     asks_target: ClassVar[bool] = True
     observes: ClassVar[bool] = True
+    quantizes: ClassVar[bool] = True
 
     def apply(self, graph: Graph, context: PassContext) -> PassResult:
         """Quantize what pays.
@@ -66,6 +67,8 @@ class QuantizeInt8(Pass):
         """
         options = self.options
         assert isinstance(options, QuantizeInt8Options)
+        if any(node.origin and self.name in node.origin.passes() for node in graph.nodes()):
+            return PassResult(changed=False)  # what it could do is done
         trace = Trace(self.name)
         kernels = Kernels(
             shipped_kernels(context.runtime),
@@ -76,7 +79,7 @@ class QuantizeInt8(Pass):
             options.operators,
         )
         if is_quantized(graph):
-            complete(graph, trace, kernels, options.style, context.observer)
+            complete(graph, trace, kernels, options.wishes, options.style, context.observer)
         else:
             _check_opset(graph, options)
             self._quantize(graph, context, trace, kernels)

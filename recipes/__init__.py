@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-PRESETS = ("fp32", "int8", "bf16")
+PRESETS = ("fp32", "int8", "bf16", "int8-bf16")
 """Names of the presets; each is `<name>.yaml` in this package."""
 
 

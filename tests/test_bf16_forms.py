@@ -246,3 +246,39 @@ def test_a_wrong_file_beside_a_right_twin_is_the_emitters(
     monkeypatch.setattr("optc.verification.open_emulation", wrong)
     with pytest.raises(GoalMissed, match="the fp32 twin is right"):
         optc.compile(recipe(model, ["spr"]), output=tmp_path / "out")
+
+
+@needs_openvino
+@pytest.mark.parametrize("steps", [["assign-precision"], ["cast-bf16"]])
+def test_decisions_are_followed_whether_a_pass_wrote_them_or_not(
+    steps: list[str], tmp_path: Path
+) -> None:
+    text = """
+    <ir_version: 10, opset_import: ["" : 22]>
+    g (float[64,256] x, float[256,256] w) => (float[64,256] y) {
+      [prod] p = MatMul (x, w) [exp] e = Exp (p) [last] y = MatMul (e, w)
+    }
+    """
+    proto = onnx.parser.parse_model(text)
+    weights = np.random.default_rng(0).normal(0, 0.02, (256, 256)).astype(np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    del proto.graph.input[1]
+    onnx.save(proto, tmp_path / "m.onnx")
+    asked = recipe(str(tmp_path / "m.onnx"), ["spr", "clx"])
+    asked["pipeline"] = ["infer-shapes", *steps]
+    optc.compile(asked, output=tmp_path / "out")
+    found = report(tmp_path / "out" / "sapphirerapids")
+    assert found["precision"]["MatMul"] == {"bf16": 2}
+    assert found["precision"]["Exp"] == {"fp32": 1}
+    files = [
+        (tmp_path / "out" / t / "model.xml").read_bytes() for t in ("sapphirerapids", "cascadelake")
+    ]
+    assert files[0] == files[1]
+    assert hint(tmp_path / "out" / "cascadelake") == "f32"
+
+
+@needs_openvino
+def test_a_fleet_without_bf16_is_told_what_is_missing(tmp_path: Path, model: str) -> None:
+    asked = {**recipe(model, ["clx"]), "pipeline": ["cast-bf16"]}
+    with pytest.raises(CapabilityError, match="cascadelake lacks bf16"):
+        optc.compile(asked, output=tmp_path / "out")

@@ -8,7 +8,7 @@ import pytest
 
 from helpers import graph_from_text
 from optc.errors import InternalError, ModelError
-from optc.ir import DType, TensorType
+from optc.ir import DType, Kind, TensorType
 from optc.ir.text import print_graph
 from optc.ir.verify import Verified, Violation, verify
 from optc.passes import InferShapes, LowerOperators, RaiseActivations, RemoveIdentity
@@ -20,7 +20,7 @@ from optc.rewrite.trace import Trace
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from optc.ir import Graph
+    from optc.ir import Graph, Node
 
 TEXT = """
 g (float[2] x) => (float[2] y) {
@@ -204,3 +204,32 @@ class Warns(Pass):
 def test_warnings_of_a_pass_are_in_its_record() -> None:
     run = run_pipeline(lambda: graph_from_text(TEXT), planned(Warns()), PassContext())
     assert [step.warnings for step in run.steps] == [("no node fits name 'x.*'",)]
+
+
+class Halves(Pass):
+    """Lets every value be bf16, where it stands."""
+
+    name: ClassVar[str] = "halves"
+    retypes: ClassVar[bool] = True
+
+    def apply(self, graph: Graph, context: PassContext) -> PassResult:
+        for node in graph.nodes(Kind.INPUT, Kind.OP):
+            graph.set_type(node.output, TensorType(DType.BF16, (2,)))
+        for node in graph.outputs:
+            graph.set_declared(node, TensorType(DType.BF16, (2,)))
+        return PassResult(changed=True, counts={"half": 1})
+
+
+def test_what_a_pass_saves_that_retypes_is_seen_on_the_whole_graph() -> None:
+    def price(graph: Graph, node: Node) -> float | None:
+        kind = node.output.type
+        return kind.nbytes if isinstance(kind, TensorType) else None
+
+    run = run_pipeline(
+        lambda: graph_from_text(TEXT),
+        planned(InferShapes(), Halves()),
+        PassContext(),
+        costs=[price],
+    )
+    assert run.gains[1][0]["halves"].seconds == 8.0  # two values of 8 bytes become 4 each
+    assert run.seconds == (8.0,)

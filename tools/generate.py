@@ -99,11 +99,16 @@ def cli() -> str:
     import typer
 
     from optc.cli import app
+    from optc.cli.command import COMMON, examples_of, without_examples
 
     lines = [NOTE + "# Command line\n"]
     for words, command in _commands(typer.main.get_command(app), ("optc",)):
-        lines += [f"## {' '.join(words)}\n", inspect.cleandoc(command.help or ""), ""]
+        text = inspect.cleandoc(command.help or "")
+        lines += [f"## {' '.join(words)}\n", without_examples(text), ""]
+        lines += ["```sh", *examples_of(text), "```", ""]
         for parameter in command.params:
+            if parameter.name in COMMON and len(words) > 1:
+                continue  # said once, of optc itself
             if parameter.name in ("help", "install_completion", "show_completion"):
                 continue
             option = parameter.param_type_name == "option"

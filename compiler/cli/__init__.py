@@ -2,61 +2,94 @@
 
 Exit codes: 0 done · 1 the recipe, model, data or target is wrong (or the answer is "no",
 "differs") · 2 command-line usage · 3 a bug of optc · 4 built, but a goal was missed · 130
-interrupted.
+interrupted · 141 nobody reads what is printed · 143 terminated.
 """
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
 import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from optc.cli.app import app
 from optc.cli.console import show_crash, show_error, show_usage, warn
+from optc.cli.settings import SETTINGS
 from optc.errors import OptcError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
 __all__ = ["app", "entry", "main"]
 
-_USAGE = 2
-_INTERRUPTED = 130
+_USAGE: Final = 2
+_SIGNALS: Final = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "terminated",
+    signal.SIGHUP: "hung up",
+}
 
 
 class _Interrupted(BaseException):
-    """Raised by Ctrl-C. Not a KeyboardInterrupt, which the argument parser turns into exit 1."""
+    """Raised by a signal. Not a KeyboardInterrupt, which the argument parser has its own code for.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(number)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run optc with these arguments (default: the process's) and return the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
-    as_json = "--json" in words
     # A graph is many small objects that live long: collecting them often only costs time.
     gc.set_threshold(50_000, 20, 50)
-    before = signal.signal(signal.SIGINT, _interrupt)
+    SETTINGS.reset()
+    try:
+        try:
+            with _signals():
+                code = _run(words, as_json="--json" in words)
+        except OSError as error:
+            if not _is_broken_pipe(error):
+                raise
+            code = _pipe_is_broken()  # while an error was printed
+        SETTINGS.record(f"exit code {code}")
+        return code
+    finally:
+        SETTINGS.reset()
+
+
+def _run(words: list[str], *, as_json: bool) -> int:
     try:
         app(args=words, prog_name="optc")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0
+        if _is_broken_pipe(end.__context__):
+            return _pipe_is_broken()
         if as_json and code == _USAGE:
             show_usage(end.__context__)
         return code
-    except _Interrupted:
-        warn("interrupted; an output that was there before is untouched")
-        return _INTERRUPTED
+    except _Interrupted as end:
+        warn(
+            f"{_SIGNALS[signal.Signals(end.number)]}; an output that was there before is untouched"
+        )
+        return 128 + end.number
     except OptcError as error:
         show_error(error, as_json=as_json)
         return error.exit_code
     except Exception as error:
+        if _is_broken_pipe(error):
+            return _pipe_is_broken()
         # The last line of defence: what nobody foresaw becomes a report that can be pasted.
         show_crash(error, words, as_json=as_json)
         return 3
-    finally:
-        signal.signal(signal.SIGINT, before)
     return 0
 
 
@@ -67,10 +100,45 @@ def entry() -> NoReturn:
     """
     code = main()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # closed, or nobody reads it any more
+        try:
             stream.flush()
+        except BrokenPipeError:
+            code = code or 128 + signal.SIGPIPE
+        except (OSError, ValueError):  # closed
+            pass
     os._exit(code)
 
 
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Signals that end a process raise an exception, so that nothing stays half-written."""
+    before = {}
+    for number in _SIGNALS:
+        with suppress(ValueError):  # not in the main thread, where signals cannot be handled
+            handler = signal.getsignal(number)
+            # What is ignored stays so: nohup, or a job in the background of a script.
+            if handler is not signal.SIG_IGN:
+                before[number] = signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise _Interrupted
+    for other in _SIGNALS:  # a second one, sent by the impatient, must not stop the cleaning up
+        signal.signal(other, signal.SIG_IGN)
+    raise _Interrupted(number)
+
+
+def _is_broken_pipe(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EPIPE
+
+
+def _pipe_is_broken() -> int:
+    """The reader of what is printed has gone (``optc … | head``): end as others do then."""
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    with suppress(OSError, ValueError):
+        os.dup2(quiet, sys.stdout.fileno())  # what is still buffered goes nowhere
+    return 128 + signal.SIGPIPE

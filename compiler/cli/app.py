@@ -9,9 +9,12 @@ import typer
 from optc.cli import (
     audit,
     bench,
+    calibrate,
     check,
     compare,
+    completion,
     diff,
+    golden,
     init,
     passes,
     plan,
@@ -30,15 +33,16 @@ from optc.cli import (
 from optc.cli import (
     run as run_,
 )
+from optc.cli.command import App, with_common_options
 
-app = typer.Typer(
-    help="Compile models for Intel Xeon: recipe in, optimized model, launch config and report out.",
+app = App(
+    help="Compile models for Intel Xeon: recipe in, optimized model, launch config, report out.\n\n"
+    "Example: optc init model.onnx\n"
+    "Example: optc compile recipe.yaml\n"
+    "Example: optc golden update recipe.yaml",
     no_args_is_help=True,
     add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with: optc init model.onnx, then optc compile recipe.yaml",
 )
 
 
@@ -51,6 +55,7 @@ def _print_version(value: bool) -> None:
 
 
 @app.callback()
+@with_common_options
 def options(
     version: Annotated[
         bool,
@@ -65,6 +70,7 @@ def options(
 app.command("compile")(compile_.run)
 app.command("check")(check.run)
 app.command("plan")(plan.run)
+app.command("calibrate")(calibrate.run)
 app.add_typer(targets.app, name="targets")
 app.command("passes")(passes.run)
 app.command("inspect")(inspect_.run)
@@ -74,5 +80,7 @@ app.command("report")(report_.run)
 app.command("run")(run_.run)
 app.command("audit")(audit.run)
 app.command("bench")(bench.run)
+app.add_typer(golden.app, name="golden")
 app.command("schema")(schema.run)
 app.command("init")(init.run)
+app.command("completion")(completion.run)

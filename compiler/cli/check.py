@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optc.cli.console import JsonOption, RecipeArgument, SetOption, say, say_json
+from optc.cli.console import JsonOption, RecipeArgument, SetOption, note, say_json
 
 
 def run(recipe: RecipeArgument, set_: SetOption = None, json: JsonOption = False) -> None:
@@ -17,4 +17,4 @@ def run(recipe: RecipeArgument, set_: SetOption = None, json: JsonOption = False
     if json:
         say_json({"valid": True, "name": prepared.recipe.name, "targets": names})
     else:
-        say(f"{recipe}: valid, for {', '.join(names)}")
+        note(f"{recipe}: valid, for {', '.join(names)}")

@@ -14,11 +14,12 @@ from optc.cli.console import (
     SetOption,
     TargetOption,
     end_missed,
+    note,
     progress,
-    say,
     say_json,
     warn,
 )
+from optc.cli.tables import table
 from optc.files import check_place, write_text
 
 if TYPE_CHECKING:
@@ -91,23 +92,30 @@ def _escape(path: Path) -> str:
 
 def show(result: CompileResult) -> None:
     """Print what was done, how exact and how accurate the result is, and where it lies."""
+    from optc.emit.statistics import is_mixed, precision_table
+
     for message in result.warnings:
         warn(message)
-    say(f"{result.name}: {result.model.name} for {', '.join(result.artifacts)} on {result.runtime}")
+    note(
+        f"{result.name}: {result.model.name} for {', '.join(result.artifacts)} on {result.runtime}"
+    )
     shared = {id(artifact.steps): artifact for artifact in reversed([*result.artifacts.values()])}
     for artifact in result.artifacts.values():
         if shared[id(artifact.steps)] is not artifact:
             continue  # the graph of an earlier target serves this one as well
         if len(shared) > 1:
-            say(f"  {artifact.target}:")
+            note(f"  {artifact.target}:")
         _show_steps(artifact.steps)
+        if is_mixed(artifact.precision):
+            for line in table(precision_table(artifact.precision), right=range(1, 6)):
+                note(f"  {line}")
         if artifact.verification is not None:
             for line in artifact.verification.lines():
-                say(f"  {line}")
+                note(f"  {line}")
         else:
-            say("  not verified (--no-verify)")
+            note("  not verified (--no-verify)")
     place = os.path.relpath(result.output)
-    say(f"written to {place} in {result.seconds['total']:.1f} s")
+    note(f"written to {place} in {result.seconds['total']:.1f} s")
 
 
 def _show_steps(steps: tuple[StepRecord, ...]) -> None:
@@ -115,15 +123,15 @@ def _show_steps(steps: tuple[StepRecord, ...]) -> None:
     last = next((s for s in reversed(steps) if not s.skipped), None)
     for step in steps:
         if step.skipped:
-            say(f"  {step.name:<20} skipped: {step.skipped}")
+            note(f"  {step.name:<20} skipped: {step.skipped}")
         elif step.name == "read":
-            say(f"  stale recorded types dropped: {len(step.refusals)}")
+            note(f"  stale recorded types dropped: {len(step.refusals)}")
         elif step.counts:
             done = ", ".join(f"{rule} {count}" for rule, count in sorted(step.counts.items()))
-            say(f"  {step.name:<20} {step.nodes_before:>5} → {step.nodes_after:<5} {done}")
+            note(f"  {step.name:<20} {step.nodes_before:>5} → {step.nodes_after:<5} {done}")
     refused = sum(1 for step in steps for refusal in step.refusals if not refusal.miss)
     if first is not None and last is not None:
-        say(f"  {first.nodes_before} → {last.nodes_after} operations")
+        note(f"  {first.nodes_before} → {last.nodes_after} operations")
     if refused:
         rewrites = "rewrite" if refused == 1 else "rewrites"
-        say(f"  {refused} {rewrites} refused; optc plan tells why")
+        note(f"  {refused} {rewrites} refused; optc plan tells why")

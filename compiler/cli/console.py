@@ -1,4 +1,4 @@
-"""What verbs share: options, JSON or text, errors, progress."""
+"""What verbs share: options, JSON or text, errors."""
 
 from __future__ import annotations
 
@@ -6,21 +6,37 @@ import json
 import platform
 import sys
 import traceback
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from optc.cli.progress import progress
+from optc.cli.settings import SETTINGS, colours, is_terminal
 from optc.errors import InternalError, OptcError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rich.console import Console
 
     from optc.errors import GoalMissed
-    from optc.pipeline import Progress
+
+__all__ = [
+    "JsonOption",
+    "ModelArgument",
+    "RecipeArgument",
+    "SetOption",
+    "TargetOption",
+    "console",
+    "end_missed",
+    "note",
+    "progress",
+    "say",
+    "say_json",
+    "show_crash",
+    "show_error",
+    "show_usage",
+    "warn",
+]
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")
@@ -33,20 +49,48 @@ SetOption = Annotated[
         "--set", metavar="PATH=VALUE", help="Override one value of the recipe, e.g. launch.batch=4."
     ),
 ]
+
+
+def _targets(incomplete: str) -> list[str]:
+    """Names that a shell may complete a target to."""
+    from optc.targets import target_names
+
+    return [name for name in target_names() if name.startswith(incomplete)]
+
+
 TargetOption = Annotated[
     list[str] | None,
-    typer.Option("--target", "-t", help="Compile for this target instead of the recipe's."),
+    typer.Option(
+        "--target",
+        "-t",
+        metavar="NAME",
+        autocompletion=_targets,
+        help="Compile for this target instead of the recipe's.",
+    ),
 ]
 
 
 def say(text: str = "") -> None:
-    """Print a line of plain text to stdout."""
+    """Print a line of an answer to stdout: what the verb was asked for."""
     typer.echo(text)
 
 
+def note(text: str) -> None:
+    """Print a line of a summary to stdout; not with `-q`."""
+    SETTINGS.record(text)
+    if not SETTINGS.quiet:
+        typer.echo(text)
+
+
 def warn(text: str) -> None:
-    """Print a warning to stderr."""
-    typer.secho(f"warning: {text}", err=True, fg="yellow")
+    """Print a warning to stderr; not with `-q`."""
+    SETTINGS.record(f"warning: {text}")
+    if not SETTINGS.quiet:
+        _to_stderr(f"warning: {text}", fg="yellow")
+
+
+def _to_stderr(text: str, **style: Any) -> None:
+    typer.secho(text, err=True, color=colours(sys.stderr), **style)
 
 
 def say_json(data: object) -> None:
@@ -58,17 +102,25 @@ def console() -> Console:
     """A rich console on stdout: colours and width of the terminal, plain text elsewhere."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    coloured = colours(sys.stdout)
+    return Console(
+        highlight=False,
+        soft_wrap=not is_terminal(sys.stdout),
+        force_terminal=coloured,
+        no_color=not coloured,
+    )
 
 
 def show_error(error: OptcError, *, as_json: bool) -> None:
     """Print an error of the user's input, or one of ours, where the caller looks for it."""
     if as_json:
         say_json({"error": error.to_dict()})
-    typer.secho("error: ", err=True, fg="red", bold=True, nl=False)
-    typer.echo(str(error), err=True)
+    SETTINGS.record(f"error {error.code}: {error}")
+    _to_stderr("error: ", fg="red", bold=True, nl=False)
+    _to_stderr(str(error))
     if isinstance(error, InternalError):
-        typer.echo(_paste(error.detail), err=True)
+        SETTINGS.record(error.detail)
+        _to_stderr(_paste(error.detail))
 
 
 def end_missed(error: GoalMissed, *, as_json: bool) -> NoReturn:
@@ -87,8 +139,9 @@ def show_crash(error: Exception, words: list[str], *, as_json: bool) -> None:
     if as_json:
         say_json({"error": {"code": "crash", "message": f"{type(error).__name__}: {error}"}})
     trace = "".join(traceback.format_exception(error))
-    typer.secho(f"error: optc has a bug: {type(error).__name__}: {error}", err=True, fg="red")
-    typer.echo(_paste(f"command: optc {' '.join(words)}\n{trace}"), err=True)
+    SETTINGS.record(trace)
+    _to_stderr(f"error: optc has a bug: {type(error).__name__}: {error}", fg="red")
+    _to_stderr(_paste(f"command: optc {' '.join(words)}\n{trace}"))
 
 
 def show_usage(error: BaseException | None) -> None:
@@ -120,23 +173,3 @@ def _paste(detail: str) -> str:
             "-" * 72,
         ]
     )
-
-
-@contextmanager
-def progress(*, quiet: bool = False) -> Iterator[Progress | None]:
-    """A progress line on stderr while the block runs; nothing when stderr is not a terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=1)
-
-        def report(activity: str, done: int, total: int) -> None:
-            bar.update(task, description=activity, completed=done, total=max(total, 1))
-
-        yield report

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from optc.cli.console import ModelArgument, say
+from optc.cli.console import ModelArgument, note
 from optc.errors import OutputError
 from optc.files import check_place, write_text
 
@@ -41,7 +41,7 @@ def run(
         )
     relative = os.path.relpath(model.absolute(), recipe.absolute().parent)
     write_text(recipe, starting_recipe(graph, Path(relative).as_posix()))
-    say(f"wrote {recipe}; next: optc compile {recipe}")
+    note(f"wrote {recipe}; next: optc compile {recipe}")
 
 
 def starting_recipe(graph: Graph, model: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from optc.cli.console import JsonOption, ModelArgument, say, say_json
+from optc.cli.tables import table
 
 if TYPE_CHECKING:
     from optc.ir import Graph
@@ -74,7 +75,14 @@ def run(
 def describe(graph: Graph) -> dict[str, object]:
     """What `inspect` tells about a graph, as data."""
     from optc.emit.report import op_counts, precision_counts
+    from optc.emit.statistics import constant_bytes, quantized_ranges
+    from optc.ir import clone
+    from optc.passes import InferShapes
+    from optc.passes.base import PassContext
 
+    typed = clone(graph)
+    InferShapes().apply(typed, PassContext())  # a precision is an element type
+    counts = precision_counts(typed)
     tensors = [
         value.constant
         for nested in graph.walk()
@@ -82,7 +90,7 @@ def describe(graph: Graph) -> dict[str, object]:
         if value.constant is not None
     ]
     totals: dict[str, int] = {}
-    for row in precision_counts(graph).values():
+    for row in counts.values():
         for kind, count in row.items():
             totals[kind] = totals.get(kind, 0) + count
     return {
@@ -92,8 +100,10 @@ def describe(graph: Graph) -> dict[str, object]:
         "outputs": {node.name: _output_type(graph, node) for node in graph.outputs},
         "operations": op_counts(graph),
         "precision": dict(sorted(totals.items())),
+        "precision_by_operation": counts,
+        "ranges": quantized_ranges(graph),
         "constants": len(tensors),
-        "constant_bytes": sum(tensor.nbytes for tensor in tensors),
+        "constant_bytes": constant_bytes(graph),
         "functions": sorted(f"{domain}::{name}" for domain, name, _ in graph.model.functions),
     }
 
@@ -106,9 +116,15 @@ def _output_type(graph: Graph, node: object) -> str:
     return str(node.declared or (value.type if value is not None else None) or "?")
 
 
-def _show(facts: dict[str, object]) -> None:
+def _show(facts: dict[str, Any]) -> None:
     for key, value in facts.items():
-        if isinstance(value, dict):
+        if key == "operations":
+            _show_operations(facts)
+        elif key == "ranges":
+            _show_ranges(value)
+        elif key.startswith("precision"):
+            continue  # stands with the operations
+        elif isinstance(value, dict):
             say(f"{key.replace('_', ' ')}:")
             for name, item in value.items():
                 say(f"  {name or 'ai.onnx'}: {item}")
@@ -117,3 +133,18 @@ def _show(facts: dict[str, object]) -> None:
                 say(f"{key}: {', '.join(map(str, value))}")
         else:
             say(f"{key.replace('_', ' ')}: {value}")
+
+
+def _show_operations(facts: dict[str, Any]) -> None:
+    from optc.emit.statistics import precision_table
+
+    say("operations:")
+    for line in table(precision_table(facts["precision_by_operation"]), right=range(1, 6)):
+        say(f"  {line}")
+
+
+def _show_ranges(rows: list[dict[str, Any]]) -> None:
+    if rows:
+        say("quantized to:")
+    for row in rows:
+        say(f"  {row['tensor']}: {row['low']:.6g} to {row['high']:.6g} in {row['dtype']}")

@@ -10,8 +10,18 @@ from optc.cli.console import JsonOption, console, say, say_json
 from optc.errors import OptcError, did_you_mean
 
 
+def _passes(incomplete: str) -> list[str]:
+    """Names that a shell may complete a pass to."""
+    from optc.passes import ALL_PASSES
+
+    return [entry.name for entry in ALL_PASSES if entry.name.startswith(incomplete)]
+
+
 def run(
-    name: Annotated[str | None, typer.Argument(help="One pass.", metavar="[NAME]")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="One pass.", metavar="[NAME]", autocompletion=_passes),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """List the passes, or show one pass with its options.

@@ -9,7 +9,11 @@ import typer
 
 from optc.cli.console import JsonOption, console, say, say_json
 
-app = typer.Typer(help="List the CPU targets, ask what they can do, and look at this machine.")
+app = typer.Typer(
+    help="List the CPU targets, ask what they can do, and look at this machine.\n\n"
+    "Example: optc targets\n"
+    "Example: optc targets query spr --op MatMul --dtype bf16"
+)
 
 TargetArgument = Annotated[
     str, typer.Argument(help="A target, an alias, a file, or host.", metavar="NAME")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from optc.emit.drawing import Drawing
+from optc.emit.statistics import constant_bytes, quantized_ranges
 from optc.numerics.planned import plan_node
 from optc.rewrite.near_misses import near_misses
 from optc.rewrite.trace import Gain
@@ -49,6 +51,7 @@ def node_rows(
     hint: Precision,
     decisions: Decisions | None = None,
     lowered: Collection[Node] = (),
+    noise: Mapping[str, float] | None = None,
 ) -> list[dict[str, object]]:
     """One row per operation, in execution order: name, operator, precision and its reason, origin.
 
@@ -58,7 +61,8 @@ def node_rows(
     Multiply-accumulate operations also say how they are written, the kernel that the runtime has
     for that on the target with its ``isa``, and ``expected`` with an ``obstacle`` where it computes
     in another precision. Those in `lowered` the runtime computes in bf16, whatever `hint` says of
-    the rest. ``made_by`` and ``sources`` stand only on operations that a pass made. ``type``,
+    the rest. ``sqnr_db`` is what `noise` says of the label, in whole decibels: more digits depend
+    on the machine. ``made_by`` and ``sources`` stand only on operations that a pass made. ``type``,
     ``inputs`` and ``inside`` are those of `Drawing`.
     """
     table = shipped_kernels(runtime.id)
@@ -82,6 +86,8 @@ def node_rows(
                 row |= {"form": plan.form, "kernel": plan.kernel, "isa": plan.isa}
             if plan.obstacle:
                 row |= {"expected": plan.expected, "obstacle": plan.obstacle}
+            if noise is not None and math.isfinite(ratio := noise.get(node.label, math.inf)):
+                row["sqnr_db"] = round(ratio)
             if node.origin is not None and node.origin.made_by:
                 row["made_by"] = list(node.origin.passes())
                 row["sources"] = list(node.origin.sources())
@@ -102,18 +108,6 @@ def obstacles(rows: Iterable[Mapping[str, object]], runtime: Runtime) -> list[st
     ]
 
 
-def graph_warnings(graph: Graph, opset: int | None) -> list[str]:
-    """Warnings about a result: another opset than was asked for, bodies that no pass sees."""
-    found = []
-    if opset is not None and graph.opset != opset:
-        why = "is not lowered" if graph.opset > opset else "could not be raised: see the refusals"
-        found.append(f"emit.opset asks for {opset}; the model has {graph.opset} and {why}")
-    if graph.model.functions:
-        names = ", ".join(sorted(name for _, name, _ in graph.model.functions))
-        found.append(f"bodies of model-local functions are carried, not optimized: {names}")
-    return found
-
-
 def build_report(
     *,
     name: str,
@@ -122,6 +116,7 @@ def build_report(
     runtime: Runtime,
     source_ops: Mapping[str, int],
     source: Mapping[str, object],
+    source_bytes: int,
     graph: Graph,
     steps: Sequence[StepRecord],
     outlook: tuple[float, Mapping[str, int]],
@@ -139,6 +134,7 @@ def build_report(
         runtime: runtime that will execute the model.
         source_ops: `op_counts` of the model as it was read.
         source: the model as it was read, as `Drawing.describe` tells it.
+        source_bytes: bytes of its constants.
         graph: the final graph.
         steps: what the passes did.
         outlook: predicted time of the final graph on one core, and the sizes assumed for it.
@@ -163,6 +159,8 @@ def build_report(
             "result_by_type": result_ops,
         },
         "precision": precision_counts(graph, lowered),
+        "constant_bytes": {"source": source_bytes, "result": constant_bytes(graph)},
+        "ranges": quantized_ranges(graph),
         "passes": [step.to_dict() for step in steps],
         "predicted": {
             "microseconds": round(outlook[0] * 1e6, 3),

@@ -20,7 +20,7 @@ from optc.numerics.sizes import Sizes, choose_sizes, fix_shapes, name_dims
 from optc.numerics.tolerance import EXACT
 from optc.passes import InferShapes
 from optc.passes.base import PassContext
-from optc.verification import input_hints
+from optc.samples import input_hints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -45,16 +45,19 @@ class Change:
         what: ``opset``, ``function``, ``input``, ``output``, ``constant`` or ``node``.
         where: what it is called, e.g. ``Conv /stem/conv``; inside a subgraph with the path to it.
         details: for a node that changed, what; for one that came or went, what it looks like.
+        made_by: the pass that made it; empty where it is of the source model, or nobody knows.
     """
 
     kind: str
     what: str
     where: str
     details: tuple[str, ...] = ()
+    made_by: str = ""
 
     def __str__(self) -> str:
-        lines = [f"{_SIGNS[self.kind]} {self.what} {self.where}", *self.details]
-        return "\n    ".join(lines)
+        made_by = f" (made by {self.made_by})" if self.made_by else ""
+        head = f"{_SIGNS[self.kind]} {self.what} {self.where}{made_by}"
+        return "\n    ".join([head, *self.details])
 
     def to_dict(self) -> dict[str, Any]:
         """The change as data, for ``--json``."""
@@ -63,6 +66,7 @@ class Change:
             "what": self.what,
             "where": self.where,
             "details": list(self.details),
+            "made_by": self.made_by or None,
         }
 
 
@@ -182,16 +186,19 @@ class _GraphComparison:
         for node in a:
             partner = self.pairing.forth.get(node)
             if partner is None:
-                yield Change("removed", what, self._label(node), self._looks(self.a, node))
+                looks = self._looks(self.a, node)
+                yield Change("removed", what, self._label(node), looks, _maker(node))
                 continue
             details = tuple(self._details(node, partner))
             if details:
-                yield Change("changed", what, self._label(node), details)
+                details += tuple(_maker_details(node, partner))
+                yield Change("changed", what, self._label(node), details, _maker(partner))
             if what == "node":
                 yield from self._subgraphs(node, partner)
         for node in b:
             if node not in self.pairing.back:
-                yield Change("added", what, self._label(node), self._looks(self.b, node))
+                looks = self._looks(self.b, node)
+                yield Change("added", what, self._label(node), looks, _maker(node))
 
     def _label(self, node: Node) -> str:
         operator = f"{node.qualified_op} " if node.kind is Kind.OP else ""
@@ -331,6 +338,16 @@ def _type(node: Node) -> Type | None:
 
 def _operator(node: Node) -> str:
     return f"{node.qualified_op}:{node.overload}" if node.overload else node.qualified_op
+
+
+def _maker(node: Node) -> str:
+    return node.origin.made_by if node.origin else ""
+
+
+def _maker_details(a: Node, b: Node) -> Iterator[str]:
+    old, new = _maker(a), _maker(b)
+    if old != new:
+        yield f"made by: {old or 'the source model'} -> {new or 'the source model'}"
 
 
 def _producer(value: Value | None) -> str:

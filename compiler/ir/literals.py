@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from optc.ir.nodes import AttrKind
+from optc.ir.tensor import Described
 from optc.ir.types import (
     DType,
     MapType,
@@ -32,6 +33,13 @@ if TYPE_CHECKING:
     from optc.ir.nodes import Attr
     from optc.ir.tensor import SparseTensor, Tensor
     from optc.ir.types import Dim, Shape, Type
+
+
+class Literal(str):
+    """The value of an attribute of which only the text is known: one read from canonical text."""
+
+    __slots__ = ()
+
 
 PRINTED_ELEMENTS: Final = 8
 """Tensors of at most this many elements are printed, larger ones are shown by their digest."""
@@ -121,8 +129,13 @@ def _format_dim(dim: Dim) -> str:
 # ---- numbers -----------------------------------------------------------------------------------
 
 
-def format_float(value: float) -> str:
-    """The shortest decimal that gives this float32 value back: ``0.1``, ``1e-05``, ``-inf``."""
+def format_float(value: float, digits: int | None = None) -> str:
+    """The shortest decimal that gives this float32 value back: ``0.1``, ``1e-05``, ``-inf``.
+
+    With `digits`, the value is rounded to so many significant digits first.
+    """
+    if digits is not None:
+        value = float(f"{value:.{digits}g}")
     with np.errstate(over="ignore"):
         return _shortest(value, np.float32)
 
@@ -176,6 +189,8 @@ def format_tensor(tensor: Tensor, *, weights: bool = True) -> str:
     ``i64[2] {1, -1}`` or ``f32[64,3,7,7] sha256:1a2b3c4d``. With ``weights=False`` a large tensor
     is its type alone.
     """
+    if isinstance(tensor, Described):
+        return tensor.text
     head = format_type(tensor.type)
     if tensor.elements <= PRINTED_ELEMENTS:
         return f"{head} {{{', '.join(format_elements(tensor.numpy(), tensor.dtype))}}}"
@@ -189,26 +204,31 @@ def format_sparse(sparse: SparseTensor, *, weights: bool = True) -> str:
     return f"{head} values {values} indices {format_tensor(sparse.indices, weights=weights)}"
 
 
-def format_attribute(attribute: Attr, name: str = "", *, weights: bool = True) -> str:
+def format_attribute(
+    attribute: Attr, name: str = "", *, weights: bool = True, digits: int | None = None
+) -> str:
     """The value of an attribute that holds no subgraph; ``@name`` for a function's parameter.
 
-    The number of an element type is shown as that type where `name` says that it is one.
+    The number of an element type is shown as that type where `name` says that it is one. Floats
+    are rounded to `digits` significant digits, where that is given.
     """
     if attribute.ref:
         return f"@{format_name(attribute.ref)}"
     value, kind = attribute.value, attribute.kind
+    if isinstance(value, Literal):
+        return str(value)
     match kind:
         case AttrKind.INT:
             dtype = _DTYPES.get(value) if name in _ELEMENT_TYPES else None
             return dtype.value if dtype else str(value)
         case AttrKind.FLOAT:
-            return format_float(value)
+            return format_float(value, digits)
         case AttrKind.STRING:
             return format_bytes(value)
         case AttrKind.INTS:
             return _format_list("ints", [str(item) for item in value])
         case AttrKind.FLOATS:
-            return _format_list("floats", [format_float(item) for item in value])
+            return _format_list("floats", [format_float(item, digits) for item in value])
         case AttrKind.STRINGS:
             return _format_list("strings", [format_bytes(item) for item in value])
         case _:

@@ -251,6 +251,47 @@ class Tensor:
         return f"Tensor({self.type})"
 
 
+class Described(Tensor):
+    """A tensor of which only the type and a description are known: one read from canonical text.
+
+    Two of them are the same when their descriptions are. They have no elements.
+
+    Attributes:
+        text: the description, as the canonical text has it.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, dtype: DType, shape: Sequence[int], text: str) -> None:
+        self.text = text
+        super().__init__(dtype, shape, b"")
+
+    def _stored(self) -> int:
+        return self.nbytes
+
+    @property
+    def digest(self) -> str:
+        """The description, which stands for the contents."""
+        return self.text
+
+    @property
+    def strings(self) -> tuple[bytes, ...]:
+        """Raises TypeError: there are none."""
+        raise TypeError(f"{self.text} is a description: it has no elements")
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """Raises TypeError: there are none."""
+        raise TypeError(f"{self.text} is a description: it has no elements")
+
+    def raw(self) -> bytes:
+        """Raises TypeError: there are none."""
+        return b"".join(self.chunks())
+
+    def numpy(self) -> npt.NDArray[Any]:
+        """Raises TypeError: there are none."""
+        return np.frombuffer(self.raw())
+
+
 @dataclass(frozen=True, slots=True)
 class SparseTensor:
     """A constant in coordinate format.

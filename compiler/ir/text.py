@@ -29,7 +29,8 @@
   operand or result that is left out, ``?`` an unknown type or dimension, ``[*]`` an unknown rank.
 - Node names, doc strings, metadata and provenance are not part of it.
 
-The text is for reading and comparing. There is no parser.
+The text is for reading and comparing. Its named form can be read back, as far as it tells a graph
+(`optc.ir.reader`): that is what golden graphs are compared by.
 """
 
 from __future__ import annotations
@@ -54,9 +55,20 @@ if TYPE_CHECKING:
     from optc.ir.types import Type
 
 _STEP: Final = "  "
+ORIGIN_MARK: Final = "  # "
+"""What stands before the name of the pass that made what a line defines."""
+
+_MADE_DIGITS: Final = 6  # a float32 has seven, of which kernels of other CPUs may change the last
 
 
-def print_graph(graph: Graph, *, weights: bool = True, named: bool = False) -> str:
+def print_graph(
+    graph: Graph,
+    *,
+    weights: bool = True,
+    named: bool = False,
+    origins: bool = False,
+    data: Mapping[Node, str] | None = None,
+) -> str:
     """The canonical text of a graph with the functions of its model.
 
     Equal graphs give equal bytes on every machine, whatever order they were built in. Linear in
@@ -68,8 +80,11 @@ def print_graph(graph: Graph, *, weights: bool = True, named: bool = False) -> s
         weights: print digests of large constants; False compares structure only.
         named: print the names of values instead of numbers. Such a text is not canonical, but two
             of them can be compared line by line.
+        origins: end the lines of what a pass made with its name, as ``# fold-affine``. Floats that
+            it computed for attributes are rounded to six digits.
+        data: how to write the contents of some constants instead of as `weights` says.
     """
-    printer = _Printer(weights=weights, named=named)
+    printer = _Printer(weights=weights, named=named, origins=origins, data=data or {})
     printer.line(f"opsets {_opsets(graph.opsets)}")
     printer.line("")
     printer.root(f"graph {format_name(graph.name)}" if graph.name else "graph", graph)
@@ -84,10 +99,14 @@ def _opsets(opsets: Mapping[str, int]) -> str:
 
 
 class _Printer:
-    def __init__(self, *, weights: bool, named: bool) -> None:
+    def __init__(
+        self, *, weights: bool, named: bool, origins: bool, data: Mapping[Node, str]
+    ) -> None:
         self.lines: list[str] = []
         self._weights = weights
         self._named = named
+        self._origins = origins
+        self._texts = data
         self._count = 0
         self._indent = ""
         self._names: dict[Value, str] = {}
@@ -150,8 +169,8 @@ class _Printer:
         unused = sorted(idle, key=lambda value: value.name)
         self._constants(unused)
 
-    def _open(self, head: str) -> None:
-        self.line(f"{head} {{")
+    def _open(self, head: str, tail: str = "") -> None:
+        self.line(f"{head} {{{tail}")
         self._indent += _STEP
 
     def _close(self) -> None:
@@ -169,7 +188,7 @@ class _Printer:
         results = ", ".join("_" if v is None else self._define(v) for v in node.outputs)
         items = ["_" if v is None else self._ref(v) for v in operands]
         items += [
-            f"{format_name(name)}={self._attribute(node.attributes[name], name)}"
+            f"{format_name(name)}={self._attribute(node.attributes[name], name, node)}"
             for name in sorted(node.attributes)
             if not node.attributes[name].graphs
         ]
@@ -178,9 +197,9 @@ class _Printer:
         types = _types([None if v is None else v.type for v in node.outputs])
         text = f"{head}{call}{self._captures(captured)}{types}"
         if not nested:
-            self.line(text)
+            self.line(text + self._made_by(node))
             return
-        self._open(text)
+        self._open(text, self._made_by(node))
         for name, inner in _labels(node):
             self._subgraph(name, inner, captured)
         self._close()
@@ -190,9 +209,15 @@ class _Printer:
             if value is None or value.node.kind is not Kind.CONSTANT or value in self._names:
                 continue
             name = self._define(value)
-            self.line(f"{name} = const {self._data(value.node)}")
+            self.line(f"{name} = const {self._data(value.node)}{self._made_by(value.node)}")
+
+    def _made_by(self, node: Node) -> str:
+        made_by = node.origin.made_by if self._origins and node.origin else ""
+        return f"{ORIGIN_MARK}{made_by}" if made_by else ""
 
     def _data(self, node: Node) -> str:
+        if (text := self._texts.get(node)) is not None:
+            return text
         if node.sparse is not None:
             return format_sparse(node.sparse, weights=self._weights)
         if node.tensor is not None:
@@ -203,8 +228,10 @@ class _Printer:
         without = node.tensor is None and node.sparse is None
         return "" if without else f" = {self._data(node)}"
 
-    def _attribute(self, attribute: Attr, name: str) -> str:
-        return format_attribute(attribute, name, weights=self._weights)
+    def _attribute(self, attribute: Attr, name: str, node: Node | None = None) -> str:
+        made = node is not None and self._made_by(node)
+        digits = _MADE_DIGITS if made else None
+        return format_attribute(attribute, name, weights=self._weights, digits=digits)
 
     # ---- names ---------------------------------------------------------------------------------
 

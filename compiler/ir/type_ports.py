@@ -5,8 +5,8 @@ the weight, the bias and the result alike, and the schema lists what ``T`` may b
 operation are the operands and results of its main parameter, the one of the first result that can
 be floating point, else of the first operand (Greater, ArgMax, Shape). They change type together;
 everything else (sizes, axes, conditions, scales of their own parameter) keeps its type.
-Multiply-accumulate operators that spread their operands over several parameters (Attention) have
-all of them as ports: a kernel that multiplies mixed types does not exist.
+Multiply-accumulate and normalization operators that spread their operands over several parameters
+(Attention, RMSNormalization) have all of them as ports: kernels of mixed types do not exist.
 
 Source: ONNX operator schemas.
 """
@@ -56,7 +56,8 @@ class Ports:
 def ports_of(graph: Graph, node: Node, dtype: DType = DType.F32) -> Ports:
     """The ports of an operation that have this element type; none where its operator has no schema.
 
-    A port of another floating-point type ties the operation to it: there are no ports then.
+    A port of another floating-point type ties the operation to it, and one whose type is not known
+    may: there are no ports then.
     """
     schema = ops.schema(node.op_type, node.operator[0], ops.version(graph, node))
     if schema is None or _is_function(graph, node):
@@ -65,7 +66,7 @@ def ports_of(graph: Graph, node: Node, dtype: DType = DType.F32) -> Ports:
     operands = _places(graph.operands(node), schema.inputs, names)
     results = _places(node.outputs, schema.outputs, names)
     found = {_dtype(value) for _, value in (*operands, *results)}
-    if found - {dtype} & _SPELLED.keys():
+    if None in found or found - {dtype} & _SPELLED.keys():
         return Ports((), ())
     return Ports(
         tuple(place for place, value in operands if _dtype(value) is dtype),
@@ -121,7 +122,8 @@ def _parameters(schema: OpSchema) -> frozenset[str]:
         if _FLOAT in formal.types and len(formal.types) > 1 and formal.is_homogeneous
     ]
     row = ops.OPS.get((schema.domain, schema.name), ops.UNKNOWN)
-    return frozenset(names if row.has(ops.Trait.MAC) else names[:1])
+    is_tied = row.has(ops.Trait.MAC) or row.has(ops.Trait.NORMALIZATION)
+    return frozenset(names if is_tied else names[:1])
 
 
 def _places(

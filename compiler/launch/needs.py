@@ -53,21 +53,22 @@ def used_precisions(counts: Mapping[str, Mapping[str, int]]) -> frozenset[Precis
 
 
 def needs_of(
-    target: Target, runtime: Runtime, precisions: Collection[Precision]
+    target: Target, runtime: Runtime, precisions: Collection[Precision], *, saturates: bool = True
 ) -> tuple[Need, ...]:
     """What a CPU must have to run an artefact.
 
     Args:
         target: the CPU that it was compiled for.
         runtime: what executes it.
-        precisions: precisions that it computes in. int8 for a target with VNNI needs VNNI: its
-            weights are not narrowed to 7 bits (oneDNN, "Nuances of int8 computations").
+        precisions: precisions that it computes in.
+        saturates: whether sums of its int8 products may saturate in 16 bits. It needs VNNI then
+            (oneDNN, "Nuances of int8 computations"), unless the target itself has none.
     """
     needs: dict[tuple[str, ...], str] = {}
     for precision in ("fp32", *sorted(precisions)):
         for flag in runtime.precisions[precision].baseline_flags:
             needs.setdefault((flag,), f"the {precision} kernels of {runtime.title} use it")
-    if "int8" in precisions and "vnni" in target.capabilities:
+    if saturates and "int8" in precisions and "vnni" in target.capabilities:
         needs[tuple(flag for choice in TABLE["vnni"].flags for flag in choice)] = _SATURATES
     return tuple(Need(flags, why) for flags, why in needs.items())
 

@@ -155,7 +155,7 @@ def _common(
         "topology": settings.topology,
         "service": service,
         "place": f"{service.folder}/{target.id}",
-        "needs": needs_of(target, runtime, precisions),
+        "needs": needs_of(target, runtime, precisions, saturates=emitted.saturates),
         "tile_flags": tile_flags(target, runtime, precisions),
     }
 

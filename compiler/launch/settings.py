@@ -31,6 +31,7 @@ class Emitted:
         model_bytes: size of the model and its external data.
         precisions: precisions that it states itself.
         ops: its operators, by qualified name.
+        saturates: whether sums of its int8 products may saturate where there is no VNNI.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Emitted:
     model_bytes: int = 0
     precisions: frozenset[Precision] = frozenset({"fp32"})
     ops: frozenset[str] = frozenset()
+    saturates: bool = True
 
 
 @dataclass(frozen=True)

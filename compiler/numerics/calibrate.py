@@ -84,7 +84,7 @@ def calibrate(
         graph: a top-level graph; it stays as it is.
         values: values of it, not constants, of numbers.
         settings: the method.
-        store: keeps statistics between runs.
+        store: keeps statistics between runs; left out: the `store` of the observer, if any.
         symmetric: names of values that are quantized symmetrically around zero; mse then looks for
             the clipping that is best for that.
 
@@ -97,6 +97,8 @@ def calibrate(
         ModelError: the graph does not run.
     """
     names = sorted({value.name for value in values})
+    if store is None:
+        store = getattr(observer, "store", None)
     statistics = _statistics(observer, graph, names, settings.counts, store)
     found = {name: _range(statistics[name], settings, name in symmetric) for name in names}
     return {
@@ -153,7 +155,8 @@ def _gathered(
         samples += 1
         if not samples % CHECKPOINT:
             values = merged(before.values, found)
-            store.put(resume, write_entries([Entry(resume, observer.origin, samples, values)]))
+            so_far = Entry(resume, observer.origin, samples, values, final=False)
+            store.put(resume, write_entries([so_far]))
     return Entry(key, observer.origin, samples, merged(before.values, found))
 
 
@@ -205,6 +208,8 @@ def _range(statistics: ValueStatistics, settings: RangeSettings, symmetric: bool
 
 
 def round_significant(value: float, bits: int = SIGNIFICANT_BITS) -> float:
-    """`value` rounded to so many significant bits, ties to even."""
+    """`value` rounded to so many significant bits, ties to even; infinities and NaN stay."""
+    if not math.isfinite(value):
+        return value
     mantissa, exponent = math.frexp(value)
     return math.ldexp(round(math.ldexp(mantissa, bits)), exponent - bits)

@@ -132,6 +132,7 @@ def open_session(
     threads: int = 1,
     optimize: Optimization = "all",
     external_dir: Path | None = None,
+    exact_integers: bool = False,
 ) -> Session:
     """Load a model for execution on this machine's CPU.
 
@@ -142,6 +143,8 @@ def open_session(
         optimize: how far onnxruntime rewrites the graph first. With "none", nodes keep the names
             of the model in error messages.
         external_dir: folder of external data for a model given as bytes.
+        exact_integers: compute between DequantizeLinear and QuantizeLinear in floating point, as
+            it is written; onnxruntime's integer kernels saturate on CPUs without VNNI.
 
     Raises:
         ModelError: ``runtime-cannot-load``: onnxruntime rejects the model or lacks a kernel.
@@ -159,6 +162,8 @@ def open_session(
     # Waiting threads sleep: sessions of a verification take turns on the same CPUs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")
+    if exact_integers:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     if external_dir is not None:
         key = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(key, str(external_dir))

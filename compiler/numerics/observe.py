@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class Observer(Protocol):
-    """Runs graphs on calibration data."""
+    """Runs graphs on calibration data.
+
+    One that has an attribute `store` (`optc.numerics.statistics.Store`) lets statistics be kept
+    there.
+    """
 
     @property
     def origin(self) -> str:

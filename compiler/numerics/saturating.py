@@ -74,13 +74,18 @@ def _risk(
     if not plan.form:  # not in the table: an integer operator of the runtime's own, or no int8
         known = not traits.has(Trait.QUANTIZE)
         return None if known else Risk(node, "how it adds its products is not known", "terms")
-    if plan.saturates is None:
+    pairing = plan.saturates
+    if pairing is None and plan.precision == plan.expected == "int8" and plan.kernel is None:
+        pairing = "terms"  # not in the table: the worst is assumed
+    if pairing is None:
         return None
     product = read_product(graph, node)
     if product is None:
-        return Risk(node, "its operands are not understood", plan.saturates)
+        return Risk(node, "its operands are not understood", pairing)
     weights = product.weights
     if weights is None:
-        return Risk(node, "both operands are activations", plan.saturates, product)
-    witness = find_saturation(weights, product.product, pairings=[plan.saturates])
-    return None if witness is None else Risk(node, str(witness), plan.saturates, product)
+        return Risk(node, "both operands are activations", pairing, product)
+    if weights.dtype.kind == "u":  # VPMADDUBSW takes signed weights
+        return None
+    witness = find_saturation(weights, product.product, pairings=[pairing])
+    return None if witness is None else Risk(node, str(witness), pairing, product)

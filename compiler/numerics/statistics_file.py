@@ -1,15 +1,17 @@
 """The file format of statistics: JSON, versioned, with a checksum; nothing in it is executed.
 
     {"format": "optc-statistics", "version": 1, "sha256": "...",
-     "entries": [{"key": "...", "origin": "...", "samples": 64, "shards": [0], "of": 2,
+     "entries": [{"key": "...", "origin": "...", "samples": 64,
+                  "shards": [0], "of": 2, "final": true,
                   "values": {"conv_1": {"samples": 32, "low": -1.0, "high": 2.5,
                                         "low_sum": -20.5, "high_sum": 60.25,
                                         "histogram": {"exponent": -10, "first": -7,
                                                       "counts": [3, 0, 12]}}}}]}
 
 `key` is the digest of everything that decides the statistics: graph, values, data, settings and
-versions. `shards` are the parts of the data that are in, of so many; `sha256` is that of the
-entries as canonical JSON. `first` is the number of the first bin that is listed.
+versions. `shards` are the parts of the data that are in, of so many; a checkpoint is not `final`;
+`sha256` is that of the entries as canonical JSON. `first` is the number of the first bin that is
+listed.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -43,6 +45,7 @@ class Entry:
         samples: samples that are in.
         shards: parts of the data that are in, ascending.
         of: number of parts that make the whole.
+        final: False while samples are still to come.
         values: statistics by name of the value.
     """
 
@@ -52,11 +55,12 @@ class Entry:
     values: Mapping[str, ValueStatistics]
     shards: tuple[int, ...] = (0,)
     of: int = 1
+    final: bool = True
 
     @property
     def complete(self) -> bool:
         """Whether all parts are in."""
-        return len(self.shards) == self.of
+        return self.final and len(self.shards) == self.of
 
     def __add__(self, other: Entry) -> Entry:
         assert self.key == other.key
@@ -104,15 +108,15 @@ def read_entries(content: bytes, location: str) -> tuple[Entry, ...]:
     return tuple(item.entry() for item in found)
 
 
-def merge_files(files: Mapping[str, bytes]) -> tuple[Entry, ...]:
-    """The entries of several files, shards of the same key added up.
+def merge_files(files: Iterable[tuple[str, bytes]]) -> tuple[Entry, ...]:
+    """The entries of several files, by place and content; shards of the same key are added up.
 
     Raises:
         DataError: ``statistics-unreadable``; ``statistics-overlap``: a part is in two files, or
             parts of different splits meet.
     """
     found: dict[str, Entry] = {}
-    for location, content in files.items():
+    for location, content in files:
         for entry in read_entries(content, location):
             known = found.get(entry.key)
             if known is None:
@@ -128,7 +132,8 @@ def merge_files(files: Mapping[str, bytes]) -> tuple[Entry, ...]:
                     hint="merge every shard of one split once",
                 )
             found[entry.key] = known + entry
-    return tuple(found[key] for key in sorted(found))
+    whole = (replace(e, shards=(0,), of=1) if e.complete else e for e in found.values())
+    return tuple(sorted(whole, key=lambda entry: entry.key))
 
 
 def _unreadable(location: str, why: str) -> DataError:
@@ -191,17 +196,19 @@ class _EntryJson(_Json):
     shards: list[Count] = Field(min_length=1)
     of: Annotated[int, Field(ge=1)]
     values: dict[str, _ValueJson]
-    kind: Literal["ranges"] = "ranges"
+    final: bool = True
 
     def entry(self) -> Entry:
         values = {name: item.statistics() for name, item in self.values.items()}
-        return Entry(self.key, self.origin, self.samples, values, tuple(self.shards), self.of)
+        return Entry(
+            self.key, self.origin, self.samples, values, tuple(self.shards), self.of, self.final
+        )
 
 
 def _entry_json(entry: Entry) -> dict[str, object]:
     return {
         "key": entry.key,
-        "kind": "ranges",
+        "final": entry.final,
         "origin": entry.origin,
         "samples": entry.samples,
         "shards": list(entry.shards),

@@ -98,7 +98,7 @@ def sqnr_chart(nodes: Sequence[Mapping[str, Any]]) -> Chart | None:
             shorten(nodes[number]["name"]),
             shorten(nodes[number]["op"]),
             shorten(nodes[number]["precision"]),
-            f"{figures[number]:.1f}",
+            f"{figures[number]:.3g}",
             _css(nodes[number]["precision"]),
             round(_LEFT + index * pitch + pitch * 0.1, 2),
             place(max(figures[number], 0.0)),
@@ -111,8 +111,8 @@ def sqnr_chart(nodes: Sequence[Mapping[str, Any]]) -> Chart | None:
         tuple(bars.values()),
         tuple(bars[number] for number in ranked[:_WORST]),
         tuple({"value": value, "y": place(value)} for value in lines),
-        f"{figures[ranked[0]]:.1f}",
-        f"{figures[ranked[-1]]:.1f}",
+        f"{figures[ranked[0]]:.3g}",
+        f"{figures[ranked[-1]]:.3g}",
         len(ranked) - len(shown),
     )
 

@@ -149,7 +149,7 @@ def _figures(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Numbers that stand beside the reason of a decision."""
     ratio = sqnr_of(row)
     if ratio is not None:
-        yield "SQNR", f"{ratio:.1f} dB"
+        yield "SQNR", f"{ratio:.3g} dB"
     for key, value in row.items():
         if key not in _TOLD and key not in _SQNR and isinstance(value, int | float):
             yield key.replace("_", " ").capitalize(), f"{value:g}"

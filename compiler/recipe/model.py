@@ -26,9 +26,20 @@ from optc.recipe.fields import (
     is_file_name,
     slug,
 )
-from optc.recipe.sections import Data, Emit, Goal, InputSpec, Launch, ModelSource, Verify
+from optc.recipe.sections import (
+    Data,
+    Emit,
+    Goal,
+    GoldenGraphs,
+    InputSpec,
+    Launch,
+    ModelSource,
+    Verify,
+)
 from optc.recipe.steps import Step
 from optc.targets import runtime_names
+
+_RECIPE_SUFFIXES = (".yaml", ".yml", ".optc")
 
 
 def _labels_are_there(goal: Goal, info: ValidationInfo) -> Goal:
@@ -86,6 +97,11 @@ class RecipeBody(Section):
         json_schema_extra={"uniqueItems": True},
         description="CPUs to compile for: names (see `optc targets`), descriptor files, or `host`",
     )
+    fleet: Literal["per-target", "weakest"] = Field(
+        default="per-target",
+        description="weakest: one model for all targets, planned for the CPU whose capabilities "
+        "all others have; per-target: each gets what its own CPU can",
+    )
     runtime: Annotated[str, OneOf("runtime", runtime_names)] = Field(
         default="onnxruntime", description="what will execute the model"
     )
@@ -98,6 +114,9 @@ class RecipeBody(Section):
     ] = Field(default=(), description="a goal, or a list of goals")
     verify: Verify = Field(default=Verify(), description="the comparison with the source model")
     launch: Launch = Field(default=Launch(), description="how the model will be run")
+    golden: GoldenGraphs = Field(
+        default=GoldenGraphs(), description="golden graphs: what `optc golden` compares with"
+    )
     output: FilePath | None = Field(
         default=None, description="folder for the result; build/<name> when left out"
     )
@@ -155,9 +174,20 @@ class Recipe(RecipeBody):
             str(self.locate(name)) if is_file_name(name) else name for name in self.targets
         )
 
+    @property
+    def golden_path(self) -> Path:
+        """The folder of the golden graphs."""
+        if self.golden.folder is not None:
+            return self.locate(self.golden.folder)
+        stem = self.files[0].name if self.files else self.name
+        for suffix in _RECIPE_SUFFIXES:
+            stem = stem.removesuffix(suffix)
+        return self.locate(f"{stem}.golden")
+
     def content(self) -> dict[str, Any]:
         """Everything that decides the result, as canonical data; not where it is written."""
-        body = self.model_dump(mode="json", exclude={"output", "folder", "files", "pipeline"})
+        others = {"output", "golden", "folder", "files", "pipeline"}
+        body = self.model_dump(mode="json", exclude=others)
         return {**body, "pipeline": [step.content() for step in self.pipeline]}
 
     def asked(self) -> dict[str, Any]:

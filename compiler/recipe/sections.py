@@ -85,8 +85,8 @@ class InputSpec(Section):
         return None if self.shape is None else tuple(_at_bound(dim, 1) for dim in self.shape)
 
 
-class CalibrationData(Section):
-    """Inputs that statistics are taken from."""
+class DataSource(Section):
+    """Inputs of the model in files."""
 
     path: FilePath = Field(
         description="an .npz or .npy file, a folder of them, or a folder of test_data_set_* folders"
@@ -101,7 +101,17 @@ class CalibrationData(Section):
     )
 
 
-class ValidationData(CalibrationData):
+class CalibrationData(DataSource):
+    """Inputs that statistics are taken from."""
+
+    statistics: FilePath | None = Field(
+        default=None,
+        description="a file of statistics that `optc calibrate` took from this data; the model is "
+        "then not run on it again",
+    )
+
+
+class ValidationData(DataSource):
     """Inputs that the result is judged on, disjoint from those of the calibration."""
 
     labels: str | None = Field(
@@ -263,6 +273,21 @@ class Verify(Section):
         default=None,
         ge=0,
         description="absolute tolerance; from the precision of the result if left out",
+    )
+
+
+class GoldenGraphs(Section):
+    """The texts that `optc golden` compares the graphs with; they do not decide the result."""
+
+    folder: FilePath | None = Field(
+        default=None,
+        description="where they lie, one per target; `<name of the recipe file>.golden` beside it "
+        "when left out",
+    )
+    weights: bool = Field(
+        default=True,
+        description="false: the contents of weights are no part of them, so that a retrained model "
+        "with the same graph is the same",
     )
 
 

@@ -89,8 +89,8 @@ _RECORDER: Final[ContextVar[Recorder | None]] = ContextVar("recorder", default=N
 
 
 @contextmanager
-def recorded_by(recorder: Recorder) -> Iterator[None]:
-    """Tell `recorder` about the rules that apply in any trace while the block runs."""
+def recorded_by(recorder: Recorder | None) -> Iterator[None]:
+    """Tell `recorder`, or nobody, about the rules that apply in any trace while the block runs."""
     token = _RECORDER.set(recorder)
     try:
         yield

@@ -358,6 +358,7 @@ def test_as_data() -> None:
                 "what": "node",
                 "where": "Conv conv",
                 "details": ["operand 0: %a -> %b"],
+                "made_by": None,
             }
         ],
     }

@@ -85,9 +85,9 @@ def test_entries_are_validated(key: str) -> None:
 def test_shards_add_up() -> None:
     parts = [entry(i, shard=i, of=3) for i in range(3)]
     files = {f"{i}.json": write_entries([part]) for i, part in enumerate(parts)}
-    (two,) = merge_files({name: files[name] for name in ("2.json", "0.json")})
+    (two,) = merge_files([(name, files[name]) for name in ("2.json", "0.json")])
     assert not two.complete
-    (whole,) = merge_files({"two.json": write_entries([two]), "1.json": files["1.json"]})
+    (whole,) = merge_files([("two.json", write_entries([two])), ("1.json", files["1.json"])])
     assert whole.complete
     assert whole.samples == 3
     expected = merged(merged(values(0), values(1)), values(2))
@@ -102,8 +102,8 @@ def test_shards_add_up() -> None:
 def test_a_shard_is_not_added_twice() -> None:
     one = write_entries([entry(0, shard=0, of=2)])
     with pytest.raises(DataError, match=r"shard 1/2 does not go with shard 1/2") as caught:
-        merge_files({"a": one, "b": one})
+        merge_files([("a", one), ("a", one)])
     assert caught.value.code == "statistics-overlap"
     other = write_entries([entry(0, shard=1, of=3)])
     with pytest.raises(DataError, match=r"shard 2/3 does not go with shard 1/2"):
-        merge_files({"a": one, "b": other})
+        merge_files([("a", one), ("b", other)])

@@ -1,0 +1,59 @@
+"""How far a graph is from the one that it was made from, on calibration data."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from optc.numerics.calibrate import round_significant
+from optc.numerics.metrics import find_metric
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from optc.ir import Graph
+    from optc.numerics.observe import Observer
+    from optc.numerics.values import Array
+    from optc.passes.base import AccuracyGoal
+
+_BITS: Final = 16
+"""Significant bits of a measured value: a cosine of 0.9999 is not 1."""
+
+
+class Judge:
+    """Measures goals on variants of a graph; what the reference gives is computed once."""
+
+    def __init__(
+        self,
+        reference: Graph,
+        observer: Observer,
+        goals: Sequence[AccuracyGoal],
+        samples: int,
+        activity: str,
+    ) -> None:
+        self._observer = observer
+        self._goals = goals
+        self._samples = samples
+        self._activity = activity
+        self._expected = list(self._outputs(reference))
+
+    def measure(self, graph: Graph) -> list[float]:
+        """The value of each goal's metric, rounded."""
+        found = [find_metric(goal.metric).start() for goal in self._goals]
+        for expected, actual in zip(self._expected, self._outputs(graph), strict=True):
+            for item in found:
+                item.update(expected, actual, None)
+        return [round_significant(item.compute(), _BITS) for item in found]
+
+    def holds(self, values: Sequence[float]) -> bool:
+        """Whether values reach all goals."""
+        pairs = zip(self._goals, values, strict=True)
+        return all(find_metric(goal.metric).meets(value, goal.limit) for goal, value in pairs)
+
+    def _outputs(self, graph: Graph) -> Iterator[dict[str, Array]]:
+        """The outputs by their names, sample by sample."""
+        values = ((node.name, graph.operand(node, 0)) for node in graph.outputs)
+        computed = {n: v for n, v in values if v is not None and v.constant is None}
+        runs = self._observer.observe(graph, list(computed.values()), activity=self._activity)
+        for arrays in islice(runs, self._samples):
+            yield {name: arrays[value.name] for name, value in computed.items()}
