@@ -1,7 +1,7 @@
 """Write the documents that follow from the code; with --check, only tell whether they are current.
 
 docs/passes.md, docs/recipe.md, docs/cli.md, docs/errors.md, docs/targets.md, docs/library.md,
-recipes/schema.json
+docs/decisions/index.md, recipes/schema.json
 """
 
 import ast
@@ -209,6 +209,16 @@ def library() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def decisions() -> str:
+    """The list of decisions, by the titles of their files."""
+    lines = [NOTE + "# Decisions\n"]
+    lines += ["What others will ask about: the context, what was decided, what follows from it.\n"]
+    for path in sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md")):
+        title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        lines.append(f"- [{title}]({path.name})")
+    return "\n".join(lines) + "\n"
+
+
 def _doc(item: object) -> list[str]:
     return ["```text", inspect.getdoc(item) or "", "```\n"]
 
@@ -244,6 +254,7 @@ DOCUMENTS = {
     "docs/errors.md": errors,
     "docs/targets.md": targets,
     "docs/library.md": library,
+    "docs/decisions/index.md": decisions,
     "recipes/schema.json": schema,
 }
 

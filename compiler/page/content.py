@@ -42,9 +42,18 @@ def figures(report: Mapping[str, Any]) -> list[dict[str, str]]:
             "value": f"{_time(before)} → {_time(after)}" if before > 0 else "not known",
             "note": "; ".join(notes),
         },
+        *_weights(report.get("constant_bytes")),
         {"title": "Precision", "value": shares[0] if shares else "none", "note": _rest(shares)},
         _verification(report["verification"]),
     ]
+
+
+def _weights(found: Mapping[str, int] | None) -> list[dict[str, str]]:
+    """Bytes of the constants, where the report has them."""
+    if found is None:
+        return []
+    before, after = (f"{found[key] / 1e6:,.2f} MB" for key in ("source", "result"))
+    return [{"title": "Constants", "value": f"{before} → {after}", "note": "weights and tables"}]
 
 
 def _rest(shares: Sequence[str]) -> str:

@@ -67,6 +67,7 @@ def test_what_a_newcomer_wants_is_three_clicks_from_the_first_page() -> None:
     wanted = {
         "compile": "optc compile",
         "query": "optc targets query",
+        "golden": "optc golden check",
         "embed": "import optc",
         "report": "optc report",
     }
