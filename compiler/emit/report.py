@@ -144,7 +144,6 @@ def build_report(
         nodes: `node_rows` of the final graph.
         lowered: operations in fp32 that the runtime is to compute in bf16.
     """
-    result_ops = op_counts(graph)
     return {
         "schema_version": 1,
         "name": name,
@@ -152,25 +151,35 @@ def build_report(
         "target": target.id,
         "runtime": runtime.id,
         "opset": graph.opset,
-        "operations": {
-            "source": sum(source_ops.values()),
-            "result": sum(result_ops.values()),
-            "source_by_type": dict(source_ops),
-            "result_by_type": result_ops,
-        },
+        "operations": _operations(source_ops, op_counts(graph)),
         "precision": precision_counts(graph, lowered),
         "constant_bytes": {"source": source_bytes, "result": constant_bytes(graph)},
         "ranges": quantized_ranges(graph),
         "passes": [step.to_dict() for step in steps],
-        "predicted": {
-            "microseconds": round(outlook[0] * 1e6, 3),
-            "sizes": dict(outlook[1]),
-            "gain": Gain.total(step.gain for step in steps).to_dict(),
-        },
+        "predicted": _predicted(steps, *outlook),
         "near_misses": [item.to_dict() for item in near_misses(steps, graph)],
         "verification": dict(verification),
         "warnings": list(warnings),
         "nodes": list(nodes),
         "ends": Drawing(graph).ends(),
         "source": dict(source),
+    }
+
+
+def _operations(source: Mapping[str, int], result: Mapping[str, int]) -> dict[str, object]:
+    return {
+        "source": sum(source.values()),
+        "result": sum(result.values()),
+        "source_by_type": dict(source),
+        "result_by_type": dict(result),
+    }
+
+
+def _predicted(
+    steps: Sequence[StepRecord], seconds: float, sizes: Mapping[str, int]
+) -> dict[str, object]:
+    return {
+        "microseconds": round(seconds * 1e6, 3),
+        "sizes": dict(sizes),
+        "gain": Gain.total(step.gain for step in steps).to_dict(),
     }
