@@ -17,6 +17,7 @@ from optc.emitter import Emitter
 from optc.groups import (
     context_of,
     decided,
+    describe_source,
     external_files,
     prediction_sizes,
     read_source,
@@ -29,6 +30,7 @@ from optc.ir import clone
 from optc.ir.text import print_graph
 from optc.launch import Emitted, render_launch
 from optc.launch.needs import used_precisions
+from optc.page import PAGE, REPORT, page_of
 from optc.passes.base import PassContext
 from optc.pipeline import run_pipeline
 from optc.planning import plan
@@ -68,7 +70,6 @@ __all__ = [
 ]
 
 GRAPH_TEXT = "graph.txt"
-REPORT = "report.json"
 _EXECUTABLE = 0o755
 
 
@@ -150,6 +151,7 @@ def compile(
     with job.clock("total"), replacing(out) as folder:
         for group, run in run_groups(prepared, job.source, job.sizes, dump_dir, progress, store):
             job.emit(group, run, folder)
+        job.write_pages(folder)
         manifest = job.manifest()
         write_manifest(folder, manifest)
         missed = job.missed
@@ -209,6 +211,8 @@ class _Compile:
         self.warnings: list[str] = []
         self.source_ops: dict[str, int] = {}
         self.external: list[Path] = []
+        self.told: dict[str, object] = {}
+        self.reports: dict[str, dict[str, object]] = {}
         self.source_bytes = 0
         self.sizes: dict[str, int] = {}
 
@@ -226,6 +230,7 @@ class _Compile:
         graph = read_source(self.recipe)
         if not self.source_ops:
             self.source_ops = op_counts(graph)
+            self.told = describe_source(graph)
             self.source_bytes = constant_bytes(graph)
             self.sizes.update(prediction_sizes(self.recipe, graph))
             self.external = external_files(graph)
@@ -329,9 +334,11 @@ class _Compile:
         self.warnings += [text for text in (*warnings, *notes) if text not in self.warnings]
         report = build_report(
             name=self.recipe.name,
+            asked=self.recipe.asked(),
             target=item.target,
             runtime=item.runtime,
             source_ops=self.source_ops,
+            source=self.told,
             source_bytes=self.source_bytes,
             graph=graph,
             steps=steps,
@@ -342,17 +349,20 @@ class _Compile:
             lowered=lowered,
         )
         write_json(place / REPORT, report)
-        self.artifacts[item.target.id] = Artifact(
-            item.target.id,
-            place,
-            place / self.emitter.model_file,
-            place / REPORT,
-            place / "launch",
-            steps,
-            verification,
+        self.reports[item.target.id] = report
+        counts, shares = (
             precision_counts(graph, lowered),
             product_shares(graph, self.sizes, lowered),
         )
+        file = self.emitter.model_file
+        made = Artifact.at(place, file, steps, verification, counts, shares)
+        self.artifacts[item.target.id] = made
+
+    def write_pages(self, folder: Path) -> None:
+        """Write report.html of every target."""
+        for name in self.reports:
+            with self.clock("page"):
+                (folder / name / PAGE).write_bytes(page_of(folder / name, self.reports).encode())
 
     @property
     def missed(self) -> GoalMissed | None:
@@ -379,16 +389,7 @@ class _Compile:
 
     def result(self, out: Path, targets: Sequence[str] | None) -> CompileResult:
         """The result, with paths in the output folder."""
-        moved = {
-            name: replace(
-                artifact,
-                folder=out / name,
-                model=out / name / self.emitter.model_file,
-                report=out / name / REPORT,
-                launch=out / name / "launch",
-            )
-            for name, artifact in self.artifacts.items()
-        }
+        moved = {name: artifact.moved(out / name) for name, artifact in self.artifacts.items()}
         return CompileResult(
             name=self.recipe.name,
             model=self.recipe.model_path,
