@@ -1,4 +1,4 @@
-"""One compile, from a recipe to an output folder; and its parts: prepare, plan, run passes."""
+"""One compile, from a recipe to an output folder; and passes alone over a graph."""
 
 from __future__ import annotations
 
@@ -9,29 +9,44 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from optc.cache import Cache, open_cache
 from optc.emit.folder import MANIFEST, file_digest, replacing, write_json, write_manifest
 from optc.emit.report import build_report, node_rows, obstacles, op_counts, precision_counts
-from optc.emit.statistics import constant_bytes
+from optc.emit.statistics import constant_bytes, product_shares
 from optc.emitter import Emitter
-from optc.groups import context_of, prediction_sizes, read_source, run_groups
+from optc.groups import (
+    context_of,
+    decided,
+    external_files,
+    prediction_sizes,
+    read_source,
+    run_group,
+    run_groups,
+    target_digest,
+    target_groups,
+)
 from optc.ir import clone
 from optc.ir.text import print_graph
 from optc.launch import Emitted, render_launch
 from optc.launch.needs import used_precisions
 from optc.passes.base import PassContext
 from optc.pipeline import run_pipeline
+from optc.planning import plan
 from optc.prepare import Prepared, TargetPlan, lowering_steps, planned_step, prepare
+from optc.reads import files_read
 from optc.recipe import resolve_pipeline
-from optc.results import Artifact, CompileResult, Outlook, Plan, fates
+from optc.results import Artifact, CompileResult, Plan
 from optc.rewrite.decisions import Decisions
-from optc.rewrite.near_misses import near_misses
 from optc.saturating import saturates_without_vnni
 from optc.targets import load_runtime, load_target
+from optc.verified import find_verification, keep_verification, verification_key
+from optc.warm import Request
 from optc.warnings import compile_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from optc.cache import Store
     from optc.emitter import Form
     from optc.errors import GoalMissed
     from optc.ir import Graph
@@ -91,54 +106,6 @@ def run_passes(
     return run_pipeline(lambda: clone(graph), steps, context, dump_dir=dump_dir, progress=progress)
 
 
-def plan(
-    recipe: Recipe | str | Path | Mapping[str, object] | Prepared,
-    *,
-    targets: Sequence[str] | None = None,
-    overrides: Sequence[str] = (),
-    progress: Progress | None = None,
-) -> Plan:
-    """What each pass would do for each target, and why it leaves things alone. Writes nothing.
-
-    Raises:
-        OptcError: as `compile` does, but for output and verification.
-    """
-    if isinstance(recipe, Prepared):
-        prepared = recipe
-    else:
-        prepared = prepare(recipe, targets=targets, overrides=overrides)
-    loaded = prepared.recipe
-    emitter = Emitter(loaded)
-    steps: dict[str, tuple[StepRecord, ...]] = {}
-    outlooks: dict[str, Outlook] = {}
-    labels: tuple[str, ...] = ()
-    sizes: dict[str, int] = {}
-
-    def source() -> Graph:
-        nonlocal labels
-        graph = read_source(loaded)
-        labels = tuple(node.label for inner in graph.walk() for node in inner.nodes())
-        sizes.update(prediction_sizes(loaded, graph))
-        return graph
-
-    for group, run in run_groups(prepared, source, sizes, None, progress):
-        form = emitter.form(run.graph, _decided(group[0], run))
-        misses, became = near_misses(run.steps, run.graph), fates(labels, run.graph)
-        for index, item in enumerate(group):
-            emitter.check_form(form, item.target, item.runtime)
-            steps[item.target.id] = run.steps_for(index)
-            outlooks[item.target.id] = Outlook(
-                misses, run.seconds[index], became, sizes, run.unknown
-            )
-    order = [item.target.id for item in prepared.plans]
-    return Plan(
-        loaded.name,
-        loaded.runtime,
-        {name: steps[name] for name in order},
-        {name: outlooks[name] for name in order},
-    )
-
-
 def compile(
     recipe: Recipe | str | Path | Mapping[str, object],
     *,
@@ -148,6 +115,7 @@ def compile(
     progress: Progress | None = None,
     overrides: Sequence[str] = (),
     dump_dir: Path | None = None,
+    cache: Cache | str | Path | None = None,
 ) -> CompileResult:
     """Compile a recipe.
 
@@ -159,6 +127,7 @@ def compile(
         progress: callback for long work.
         overrides: ``path=value`` settings on top of the recipe.
         dump_dir: where to write the canonical text after each pass.
+        cache: what earlier compiles left, or the folder of that; None: all is done anew.
 
     Returns:
         What was built. `missed` is set when a goal was missed and the recipe keeps the result.
@@ -168,25 +137,70 @@ def compile(
         GoalMissed: verification failed, or a goal was missed and the recipe does not keep the
             result; the old output stays as it was.
     """
+    store = cache if isinstance(cache, Cache | None) else open_cache(cache)
+    asked, since = None, time.time()
+    if store is not None and dump_dir is None and isinstance(recipe, str | Path):
+        asked = Request(Path(recipe), tuple(targets or ()), tuple(overrides), verify)
+        found = asked.find(store, output if output is None else Path(output))
+        if found is not None:
+            return found
     prepared = prepare(recipe, targets=targets, overrides=overrides)
     out = Path(output) if output is not None else prepared.recipe.output_path
-    job = _Compile(prepared, verify and prepared.recipe.verify.enabled, progress)
+    job = _Compile(prepared, verify and prepared.recipe.verify.enabled, progress, store)
     with job.clock("total"), replacing(out) as folder:
-        for group, run in run_groups(prepared, job.source, job.sizes, dump_dir, progress):
+        for group, run in run_groups(prepared, job.source, job.sizes, dump_dir, progress, store):
             job.emit(group, run, folder)
         manifest = job.manifest()
         write_manifest(folder, manifest)
         missed = job.missed
         if missed is not None and not job.keep:
             raise missed
-    return job.result(out)
+    result = job.result(out, targets)
+    if asked is not None and store is not None:
+        asked.keep(store, result, prepared.recipe.output_path, since)
+    return result
+
+
+def make_group(
+    prepared: Prepared,
+    folder: Path,
+    index: int,
+    *,
+    verify: bool,
+    cache: Cache,
+    progress: Progress | None = None,
+) -> None:
+    """Make and verify what belongs to one group of targets that share their passes.
+
+    A later `compile` finds its graph and its verification in the cache.
+
+    Args:
+        prepared: the recipe and all its targets.
+        folder: an empty folder to write into.
+        index: number of the group, as of `optc.groups.target_groups`.
+        verify: as for `compile`.
+        cache: where to keep what is made.
+        progress: callback for long work.
+
+    Raises:
+        OptcError: as for `compile`.
+    """
+    job = _Compile(prepared, verify and prepared.recipe.verify.enabled, progress, cache)
+    group = target_groups(prepared)[index]
+    run = run_group(prepared, group, job.source, job.sizes, None, progress, cache)
+    job.emit(group, run, folder)
+    if job.missed is not None and not job.keep:
+        raise job.missed
 
 
 class _Compile:
     """The state of one compile while its targets are built."""
 
-    def __init__(self, prepared: Prepared, verify: bool, progress: Progress | None) -> None:
+    def __init__(
+        self, prepared: Prepared, verify: bool, progress: Progress | None, store: Store | None
+    ) -> None:
         self.recipe = prepared.recipe
+        self.store = store
         self.emitter = Emitter(prepared.recipe)
         self.verify = verify
         self.progress = progress
@@ -194,8 +208,8 @@ class _Compile:
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
         self.source_ops: dict[str, int] = {}
+        self.external: list[Path] = []
         self.source_bytes = 0
-        self.files: list[Path] = []
         self.sizes: dict[str, int] = {}
 
     @contextmanager
@@ -214,12 +228,12 @@ class _Compile:
             self.source_ops = op_counts(graph)
             self.source_bytes = constant_bytes(graph)
             self.sizes.update(prediction_sizes(self.recipe, graph))
-            self.files = [self.recipe.model_path, *external_files(graph)]
+            self.external = external_files(graph)
         return graph
 
     def emit(self, group: Sequence[TargetPlan], run: PassRun, folder: Path) -> None:
         """Write everything of a group of targets that share their graph; verify it once."""
-        form = self.emitter.form(run.graph, _decided(group[0], run))
+        form = self.emitter.form(run.graph, decided(group[0], run))
         for item in group:
             self.emitter.check_form(form, item.target, item.runtime)
         text = print_graph(form.graph)
@@ -230,7 +244,7 @@ class _Compile:
                 files = self._write_model(form, item, place)
             (place / GRAPH_TEXT).write_text(text, encoding="utf-8")
             self._write_launch(item, form, place, files)
-        verification = self._verify(group[0], form, folder) if self.verify else None
+        verification = self._verification(group[0], run, form, folder) if self.verify else None
         for index, item in enumerate(group):
             steps = run.steps_for(index)
             place, seconds = folder / item.target.id, run.seconds[index]
@@ -266,6 +280,21 @@ class _Compile:
             path.write_bytes(content)
             if name.endswith(".sh"):
                 path.chmod(_EXECUTABLE)
+
+    def _verification(
+        self, item: TargetPlan, run: PassRun, form: Form, folder: Path
+    ) -> Verification:
+        """The verification of a graph: an earlier one that nothing has changed since, or a new."""
+        if self.store is None:
+            return self._verify(item, form, folder)
+        # What a target decides of the form in which bf16 is written is not in the graph.
+        asked = "" if form.stated is None else target_digest(item)
+        key = verification_key(self.recipe, run.key, asked)
+        found = find_verification(self.store, key)
+        if found is None:
+            found = self._verify(item, form, folder)
+            keep_verification(self.store, key, found)
+        return found
 
     def _verify(self, item: TargetPlan, form: Form, folder: Path) -> Verification:
         from optc.verification import verify_artifact  # with all that reads data and compares
@@ -322,15 +351,8 @@ class _Compile:
             steps,
             verification,
             precision_counts(graph, lowered),
+            product_shares(graph, self.sizes, lowered),
         )
-
-    def _data_files(self) -> list[Path]:
-        """The validation data that was read, sorted."""
-        validation = self.recipe.data.validation
-        if validation is None or not self.verify:
-            return []
-        path = self.recipe.locate(validation.path)
-        return sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
 
     @property
     def missed(self) -> GoalMissed | None:
@@ -355,7 +377,7 @@ class _Compile:
             "versions": dict(self.emitter.versions()),
         }
 
-    def result(self, out: Path) -> CompileResult:
+    def result(self, out: Path, targets: Sequence[str] | None) -> CompileResult:
         """The result, with paths in the output folder."""
         moved = {
             name: replace(
@@ -374,19 +396,8 @@ class _Compile:
             output=out,
             artifacts=moved,
             manifest=json.loads((out / MANIFEST).read_text(encoding="utf-8")),
-            inputs=(*self.recipe.files, *self.files, *self._data_files()),
+            inputs=files_read(self.recipe, targets, self.external),
             warnings=tuple(self.warnings),
             seconds=self.seconds,
             missed=self.missed,
         )
-
-
-def _decided(item: TargetPlan, run: PassRun) -> PassContext:
-    """What the passes of a target knew, with all that they decided."""
-    return replace(item.context, decisions=Decisions(run.steps))
-
-
-def external_files(graph: Graph) -> list[Path]:
-    """Files beside the model that its tensors lie in, sorted."""
-    tensors = (value.constant for nested in graph.walk() for value in nested.constants())
-    return sorted({t.file for t in tensors if t is not None and t.file is not None})

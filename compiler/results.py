@@ -113,6 +113,7 @@ class Artifact:
         steps: what the passes did.
         verification: the comparison with the source model; None when it was switched off.
         precision: operations of the result by operator and precision.
+        shares: share of its multiply-accumulates by precision.
     """
 
     target: str
@@ -123,6 +124,7 @@ class Artifact:
     steps: tuple[StepRecord, ...]
     verification: Verification | None
     precision: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """The artifact as data, with measured figures and times."""
@@ -136,6 +138,7 @@ class Artifact:
             ],
             "verification": self.verification.to_dict() if self.verification else None,
             "precision": {op: dict(row) for op, row in self.precision.items()},
+            "multiply_adds": dict(self.shares),
         }
 
 
@@ -150,10 +153,11 @@ class CompileResult:
         output: the output folder.
         artifacts: what was built, by target.
         manifest: content of manifest.json.
-        inputs: every file that was read, for dependency files.
+        inputs: every file that was read, for dependency files, and folders that were listed.
         warnings: what the user should know.
         seconds: wall time by part; ``total`` is all of it.
         missed: the goal that was missed, where the recipe keeps the result nevertheless.
+        cached: whether all of it was made, and verified, by an earlier compile.
     """
 
     name: str
@@ -166,6 +170,7 @@ class CompileResult:
     warnings: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     missed: GoalMissed | None = None
+    cached: bool = False
 
     def to_dict(self) -> dict[str, object]:
         """The result as data."""
@@ -180,4 +185,5 @@ class CompileResult:
             "warnings": list(self.warnings),
             "seconds": {name: round(value, 4) for name, value in self.seconds.items()},
             "missed": self.missed.to_dict() if self.missed else None,
+            "cached": self.cached,
         }

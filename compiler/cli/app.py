@@ -9,6 +9,7 @@ import typer
 from optc.cli import (
     audit,
     bench,
+    cache,
     calibrate,
     check,
     compare,
@@ -20,6 +21,7 @@ from optc.cli import (
     plan,
     schema,
     targets,
+    where,
 )
 from optc.cli import (
     compile as compile_,
@@ -76,7 +78,9 @@ app.command("compare")(compare.run)
 app.command("run")(run_.run)
 app.command("audit")(audit.run)
 app.command("bench")(bench.run)
+app.add_typer(cache.app, name="cache")
 app.add_typer(golden.app, name="golden")
 app.command("schema")(schema.run)
+app.command("where")(where.run)
 app.command("init")(init.run)
 app.command("completion")(completion.run)

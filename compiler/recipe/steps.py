@@ -66,18 +66,18 @@ class Step:
 
     def content(self) -> dict[str, object]:
         """The step as canonical data, with every option."""
-        options = _canonical(self.options.model_dump())
+        options = canonical(self.options.model_dump())
         return {"name": self.name, "options": options, "when": self.when}
 
 
-def _canonical(value: Any) -> Any:
+def canonical(value: Any) -> Any:
     """JSON data that does not depend on the order that sets happen to have."""
     if isinstance(value, dict):
-        return {str(key): _canonical(item) for key, item in value.items()}
+        return {str(key): canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_canonical(item) for item in value]
+        return [canonical(item) for item in value]
     if isinstance(value, set | frozenset):
-        return sorted((_canonical(item) for item in value), key=json.dumps)
+        return sorted((canonical(item) for item in value), key=json.dumps)
     return to_jsonable_python(value)
 
 
