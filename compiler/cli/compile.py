@@ -109,8 +109,6 @@ def show(result: CompileResult) -> None:
         if is_mixed(artifact.precision):
             for line in table(precision_table(artifact.precision), right=range(1, 6)):
                 note(f"  {line}")
-            shares = (f"{share:.1%} {name.upper()}" for name, share in artifact.shares.items())
-            note(f"  multiply-adds: {', '.join(shares)}")
         if artifact.verification is not None:
             for line in artifact.verification.lines():
                 note(f"  {line}")

@@ -173,15 +173,8 @@ def compare(
         found = compare_layers(
             model_a, model_b, chosen, batch=batch, same_runtime=same, progress=progress
         )
-    return ModelComparison(
-        _side(one, model_a),
-        _side(two, model_b),
-        chosen.origin,
-        chosen.count,
-        chosen.seeded,
-        outputs,
-        found,
-    )
+    sides = _side(one, model_a), _side(two, model_b)
+    return ModelComparison(*sides, chosen.origin, chosen.count, chosen.seeded, outputs, found)
 
 
 def _side(subject: Subject, model: Inside) -> Side:
