@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from optc.cache import Cache, open_cache
 from optc.emit.folder import MANIFEST, file_digest, replacing, write_json, write_manifest
 from optc.emit.report import build_report, node_rows, obstacles, op_counts, precision_counts
-from optc.emit.statistics import constant_bytes
+from optc.emit.statistics import constant_bytes, product_shares
 from optc.emitter import Emitter
 from optc.groups import (
     context_of,
@@ -348,6 +348,7 @@ class _Compile:
             steps,
             verification,
             precision_counts(graph, lowered),
+            product_shares(graph, self.sizes, lowered),
         )
 
     @property

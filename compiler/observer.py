@@ -19,6 +19,7 @@ from optc.numerics.data import open_dataset
 from optc.numerics.evaluate import open_session
 from optc.numerics.facts import index_limits, required_inputs
 from optc.numerics.inputs import synthetic_inputs, workable_sizes
+from optc.numerics.sequences import loader_version
 from optc.numerics.statistics_store import GivenStatistics
 from optc.passes.base import PassContext
 from optc.pipeline import run_pipeline
@@ -100,6 +101,8 @@ class CalibrationObserver:
         data = self._recipe.data.calibration
         if data is not None:
             known["calibration"] = data.model_dump(mode="json", exclude={"path", "statistics"})
+            if data.loader is not None:
+                known["package"] = loader_version(data.loader.name)
             for name, file in self._files(self._recipe.locate(data.path)):
                 sha.update(f"{name}\0{file_digest(file)}\n".encode())
         sha.update(json.dumps(known, sort_keys=True).encode())
@@ -152,6 +155,7 @@ class CalibrationObserver:
             limit=data.samples,
             hints=hints,
             read_value=read_tensor,
+            source=data.source,
         )
         for batch in dataset.batches(1):
             yield batch.start, dataset.samples, batch.feeds

@@ -113,6 +113,7 @@ class Artifact:
         steps: what the passes did.
         verification: the comparison with the source model; None when it was switched off.
         precision: operations of the result by operator and precision.
+        shares: share of its multiply-accumulates by precision.
     """
 
     target: str
@@ -123,6 +124,7 @@ class Artifact:
     steps: tuple[StepRecord, ...]
     verification: Verification | None
     precision: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """The artifact as data, with measured figures and times."""
@@ -136,6 +138,7 @@ class Artifact:
             ],
             "verification": self.verification.to_dict() if self.verification else None,
             "precision": {op: dict(row) for op, row in self.precision.items()},
+            "multiply_adds": dict(self.shares),
         }
 
 

@@ -96,6 +96,7 @@ class Samples:
             limit=limit,
             hints=input_hints(self._recipe, self._limits),
             read_value=read_tensor,
+            source=data.source,
         )
         for batch in dataset.batches(_BATCH):
             self._tell("accuracy", batch.start, dataset.samples)

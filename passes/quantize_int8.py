@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from optc.ir import Graph, Node
     from optc.passes.base import PassContext
 
+_GUESSED: Final = (
+    "ranges come from seeded inputs, not from data: real values outside of them are clipped, and "
+    "what accuracy that costs is not known; give data.calibration"
+)
 _PER_AXIS_SINCE: Final = 13
 _SINCE: Final = 10
 _DYNAMIC_SINCE: Final = 11
@@ -84,7 +88,15 @@ class QuantizeInt8(Pass):
             _check_opset(graph, options)
             self._quantize(graph, context, trace, kernels)
         _decide_rest(graph, trace)
-        return PassResult(bool(trace.counts), trace.counts, trace.refusals, trace.decisions)
+        seeded = context.observer is not None and not context.observer.real
+        guessed = seeded and options.mode == "static" and bool(trace.counts)
+        return PassResult(
+            bool(trace.counts),
+            trace.counts,
+            trace.refusals,
+            trace.decisions,
+            warnings=(_GUESSED,) if guessed else (),
+        )
 
     def _quantize(self, graph: Graph, context: PassContext, trace: Trace, kernels: Kernels) -> None:
         options = self.options

@@ -159,8 +159,10 @@ def show(result: CompileResult) -> None:
             note(f"  {artifact.target}:")
         _show_steps(artifact.steps)
         if is_mixed(artifact.precision):
-            for line in table(precision_table(artifact.precision), right=range(1, 6)):
+            for line in table(precision_table(artifact.precision, brief=True), right=range(1, 6)):
                 note(f"  {line}")
+            shares = (f"{share:.1%} {name.upper()}" for name, share in artifact.shares.items())
+            note(f"  multiply-adds: {', '.join(shares)}")
         if artifact.verification is not None:
             for line in artifact.verification.lines():
                 note(f"  {line}")

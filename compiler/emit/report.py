@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from optc.emit.statistics import constant_bytes, quantized_ranges
+from optc.emit.statistics import constant_bytes, product_shares, quantized_ranges
 from optc.numerics.planned import plan_node
 from optc.rewrite.near_misses import near_misses
 from optc.rewrite.trace import Gain
@@ -151,6 +151,7 @@ def build_report(
             "result_by_type": result_ops,
         },
         "precision": precision_counts(graph, lowered),
+        "multiply_adds": product_shares(graph, outlook[1], lowered),
         "constant_bytes": {"source": source_bytes, "result": constant_bytes(graph)},
         "ranges": quantized_ranges(graph),
         "passes": [step.to_dict() for step in steps],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from optc.numerics.columns import Column
     from optc.numerics.inputs import InputHints
     from optc.numerics.npyfile import ArrayFile
+    from optc.numerics.sequences import SampleSequence
     from optc.numerics.values import Array, Datum, Feeds, Value
 
 ReadDatum: TypeAlias = "Callable[[bytes, Type | None], tuple[str, Datum]]"
@@ -65,7 +66,7 @@ class Dataset:
         limit: only so many samples are used, the first ones; None for all.
     """
 
-    parts: tuple[StoredArrays | SampleFolder, ...]
+    parts: tuple[StoredArrays | SampleFolder | SampleSequence, ...]
     limit: int | None = None
 
     @property

@@ -7,6 +7,8 @@
                      of .npy files: one per input, named like it, or one or more samples per file
                      when the model has one input
     folder           of ONNX ``test_data_set_*`` folders, each one sample
+    a source         makes samples of what is there: images with a declared preprocessing
+                     (`optc.numerics.images`), or an installed package (`optc.numerics.sequences`)
 
 Arrays hold one sample per leading row. A row either lacks the input's first dimension, the batch
 (rows are then stacked as the model allows), or is the complete input (one row per run).
@@ -25,6 +27,7 @@ from optc.numerics.batches import Dataset, SampleFolder, StoredArrays
 from optc.numerics.columns import Column, make_column
 from optc.numerics.inputs import NO_HINTS
 from optc.numerics.npyfile import npz_keys, open_array
+from optc.numerics.sequences import SampleSequence
 from optc.numerics.sizes import fix_shapes
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from optc.numerics.batches import ReadDatum
     from optc.numerics.inputs import InputHints
     from optc.numerics.npyfile import ArrayFile
+    from optc.numerics.sequences import Source
 
 _SET: Final = re.compile(r"test_data_set_(\d+)")
 
@@ -48,6 +52,7 @@ def open_dataset(
     limit: int | None = None,
     hints: InputHints = NO_HINTS,
     read_value: ReadDatum | None = None,
+    source: Source | None = None,
 ) -> Dataset:
     """Find the data under `path` and check it against the model; reads headers only.
 
@@ -61,6 +66,7 @@ def open_dataset(
             of 0 to 0 for states that start at zero).
         read_value: reads the protobuf files of ``test_data_set_*`` folders: `read_tensor` of the
             ONNX frontend.
+        source: opens what is under `path` instead: images, or what a package loads.
 
     Raises:
         DataError: nothing there, unreadable, a key missing, or wrong shapes or types.
@@ -75,7 +81,11 @@ def open_dataset(
             location=str(path),
             hint=did_you_mean(path.name, siblings),
         )
-    parts = _folder(path, wanted, read_value) if path.is_dir() else [_file(path, wanted)]
+    parts: Sequence[StoredArrays | SampleFolder | SampleSequence]
+    if source is not None:
+        parts = [_made(path, wanted, source)]
+    else:
+        parts = _folder(path, wanted, read_value) if path.is_dir() else [_file(path, wanted)]
     dataset = Dataset(tuple(parts), limit)
     if not dataset.samples:
         raise DataError("data-empty", "there are no samples", location=str(path))
@@ -94,6 +104,19 @@ class _Wanted:
         """The input that data without names is for: the one that has no range, if it is one."""
         names = [name for name in self.types if name not in self.hints.ranges]
         return names[0] if len(names) == 1 else None
+
+
+def _made(path: Path, wanted: _Wanted, source: Source) -> SampleSequence:
+    if wanted.labels or wanted.split:
+        what = "labels" if wanted.labels else "splits"
+        raise DataError(
+            "data-format",
+            f"images and loaded samples have no {what}",
+            location=str(path),
+            hint="save the data as .npz",
+        )
+    named = {name: type_ for name, type_ in wanted.types.items() if name not in wanted.hints.ranges}
+    return SampleSequence(path, source(path, named), wanted.types, wanted.hints)
 
 
 # ---- finding -----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The parts of a recipe below its top level."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -8,7 +9,9 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from optc.ir import Shape
 from optc.launch import Settings
 from optc.launch import service as services
+from optc.numerics.images import ImageSettings, image_samples
 from optc.numerics.metrics import find_metric
+from optc.numerics.sequences import Source, loaded_samples
 from optc.passes.selector import Selector
 from optc.recipe.deployment import Service, Topology
 from optc.recipe.fields import FilePath, OneOf, Section, flaw, metric_names
@@ -85,6 +88,17 @@ class InputSpec(Section):
         return None if self.shape is None else tuple(_at_bound(dim, 1) for dim in self.shape)
 
 
+class Loader(Section):
+    """Samples that an installed package makes of the files."""
+
+    name: str = Field(
+        min_length=1, description="an entry point of the group optc.data of an installed package"
+    )
+    options: Mapping[str, str | int | float | bool] = Field(
+        default={}, description="keyword arguments for it"
+    )
+
+
 class DataSource(Section):
     """Inputs of the model in files."""
 
@@ -99,6 +113,29 @@ class DataSource(Section):
         ge=1,
         description="how many samples to use, from the first on; all when left out",
     )
+
+    images: ImageSettings | None = Field(
+        default=None, description="the path is an image or a folder of images, to be prepared so"
+    )
+    loader: Loader | None = Field(
+        default=None, description="samples are made of what is at the path by an installed package"
+    )
+
+    @model_validator(mode="after")
+    def _one_reading(self) -> Self:
+        if self.images is not None and self.loader is not None:
+            message = "'images' and 'loader' both say how the path is read"
+            raise flaw("key-of-other-format", message, at=["loader"], hint="leave out one of them")
+        return self
+
+    @property
+    def source(self) -> "Source | None":
+        """What makes samples of the path; None where it holds arrays."""
+        if self.images is not None:
+            return partial(image_samples, self.images)
+        if self.loader is not None:
+            return partial(loaded_samples, self.loader.name, self.loader.options)
+        return None
 
 
 class CalibrationData(DataSource):

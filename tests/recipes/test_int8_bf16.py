@@ -11,6 +11,7 @@ import pytest
 
 import optc
 from optc.ir.ops import Trait, info
+from optc.recipe import resolve_pipeline
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="openvino is not installed"
@@ -42,6 +43,13 @@ def report(folder: Path) -> dict[str, Any]:
 
 def planned(found: dict[str, Any], precision: str) -> set[str]:
     return {row["name"] for row in found["nodes"] if row["precision"] == precision}
+
+
+def test_it_is_fp32_then_int8_then_bf16() -> None:
+    names = {p: [step.name for step in resolve_pipeline(p)] for p in ("fp32", "int8", "int8-bf16")}
+    start = names["int8"].index("upgrade-opset")
+    last = ["cast-bf16", "narrow-dequantize", "remove-duplicates"]
+    assert names["int8-bf16"] == names["fp32"] + names["int8"][start:] + last
 
 
 @pytest.fixture(scope="module")
