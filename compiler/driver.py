@@ -180,12 +180,9 @@ def make_group(
         prepared: the recipe and all its targets.
         folder: an empty folder to write into.
         index: number of the group, as of `optc.groups.target_groups`.
-        verify: as for `compile`.
+        verify: as for `compile`, as are `cache`, `progress` and what is raised.
         cache: where to keep what is made.
         progress: callback for long work.
-
-    Raises:
-        OptcError: as for `compile`.
     """
     job = _Compile(prepared, verify and prepared.recipe.verify.enabled, progress, cache)
     group = target_groups(prepared)[index]

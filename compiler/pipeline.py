@@ -154,12 +154,8 @@ def run_pipeline(
         InternalError: the graph is not sound after a pass, or the pass says that it changed
             nothing and the number of operations is another.
     """
-    known = Verified()
     last = max((i for i, step in enumerate(steps) if step.run is not None), default=-1)
-    start = None if memo is None or dump_dir is not None else memo.resume(source)
-    if start is None or (start.done <= last and verify(start.graph, known)):
-        known = Verified()
-        start = _begin(source, known, memo)
+    start, known = _start(source, last, memo, all_steps=dump_dir is not None)
     graph, records, gains = start.graph, list(start.records), list(start.gains)
     told = replace(context, decisions=Decisions(records))
     for index, step in enumerate(steps[start.done :], start.done):
@@ -185,16 +181,29 @@ def run_pipeline(
             _dump(graph, dump_dir, index, step.name)
     if progress is not None:
         progress("passes", len(steps), len(steps))
+    seconds, unknown = _total(graph, costs)
+    saved_by = tuple(gains) if costs else ()
+    key = memo.key if memo is not None else ""
+    return PassRun(graph, tuple(records), saved_by, seconds, unknown, key, start.done)
+
+
+def _total(graph: Graph, costs: Sequence[Cost]) -> tuple[tuple[float, ...], int]:
+    """Predicted time of a graph for each function, and how many operations have none."""
     left = _price(graph, costs)
-    return PassRun(
-        graph,
-        tuple(records),
-        tuple(gains) if costs else (),
-        tuple(sum(cost[i] or 0.0 for cost in left) for i in range(len(costs))),
-        sum(None in cost for cost in left),
-        memo.key if memo is not None else "",
-        start.done,
-    )
+    totals = tuple(sum(cost[i] or 0.0 for cost in left) for i in range(len(costs)))
+    return totals, sum(None in cost for cost in left)
+
+
+def _start(
+    source: Callable[[], Graph], last: int, memo: Memo | None, *, all_steps: bool
+) -> tuple[Resumed, Verified]:
+    """Where to begin: at what the memo knows, sound, or at the source."""
+    found = None if memo is None or all_steps else memo.resume(source)
+    known = Verified()
+    if found is None or (found.done <= last and verify(found.graph, known)):
+        known = Verified()
+        found = _begin(source, known, memo)
+    return found, known
 
 
 def _begin(source: Callable[[], Graph], known: Verified, memo: Memo | None) -> Resumed:

@@ -31,52 +31,62 @@ if TYPE_CHECKING:
     from optc.rewrite.trace import StepRecord
 
 
+_Recipes = Annotated[list[Path], typer.Argument(help="The recipe, or several.", metavar="RECIPE")]
+_Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Output folder instead of the recipe's; of several recipes, the folder above theirs.",
+    ),
+]
+_Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", min=1, help="Processes for several recipes and targets, as memory lets."
+    ),
+]
+_NoVerify = Annotated[
+    bool, typer.Option("--no-verify", help="Do not compare the result with the source model.")
+]
+_NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Do everything anew, and leave nothing behind.")
+]
+_TrustMtime = Annotated[
+    bool,
+    typer.Option(
+        "--trust-mtime", help="Take files for unchanged by size and time, without hashing them."
+    ),
+]
+_DumpDir = Annotated[
+    Path | None,
+    typer.Option("--dump-dir", help="Write the canonical text after each pass to this folder."),
+]
+_Depfile = Annotated[
+    Path | None,
+    typer.Option("--depfile", help="Write a make rule that names every file that was read."),
+]
+_JsonLines = Annotated[
+    bool,
+    typer.Option("--json-lines", help="Print one line of JSON per artefact, and nothing else."),
+]
+
+
 def run(
-    recipes: Annotated[list[Path], typer.Argument(help="The recipes.", metavar="RECIPE…")],
+    recipes: _Recipes,
     target: TargetOption = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Output folder instead of the recipe's; of several recipes, the folder above "
-            "theirs.",
-        ),
-    ] = None,
+    output: _Output = None,
     set_: SetOption = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs", "-j", min=1, help="Processes for several recipes and targets, as memory lets."
-        ),
-    ] = None,
-    no_verify: Annotated[
-        bool, typer.Option("--no-verify", help="Do not compare the result with the source model.")
-    ] = False,
+    jobs: _Jobs = None,
+    no_verify: _NoVerify = False,
     cache: CacheOption = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Do everything anew, and leave nothing behind.")
-    ] = False,
+    no_cache: _NoCache = False,
     cache_size: CacheSizeOption = None,
-    trust_mtime: Annotated[
-        bool,
-        typer.Option(
-            "--trust-mtime", help="Take files for unchanged by size and time, without hashing them."
-        ),
-    ] = False,
-    dump_dir: Annotated[
-        Path | None,
-        typer.Option("--dump-dir", help="Write the canonical text after each pass to this folder."),
-    ] = None,
-    depfile: Annotated[
-        Path | None,
-        typer.Option("--depfile", help="Write a make rule that names every file that was read."),
-    ] = None,
+    trust_mtime: _TrustMtime = False,
+    dump_dir: _DumpDir = None,
+    depfile: _Depfile = None,
     json: JsonOption = False,
-    json_lines: Annotated[
-        bool,
-        typer.Option("--json-lines", help="Print one line of JSON per artefact, and nothing else."),
-    ] = False,
+    json_lines: _JsonLines = False,
 ) -> None:
     """Compile recipes: optimized model, launch config and report for each target.
 
