@@ -26,21 +26,17 @@ from optc.groups import (
     target_digest,
     target_groups,
 )
-from optc.ir import clone
 from optc.ir.text import print_graph
 from optc.launch import Emitted, render_launch
 from optc.launch.needs import used_precisions
 from optc.page import PAGE, REPORT, page_of
-from optc.passes.base import PassContext
-from optc.pipeline import run_pipeline
 from optc.planning import plan
-from optc.prepare import Prepared, TargetPlan, lowering_steps, planned_step, prepare
+from optc.prepare import Prepared, TargetPlan, prepare
 from optc.reads import files_read
-from optc.recipe import resolve_pipeline
 from optc.results import Artifact, CompileResult, Plan
 from optc.rewrite.decisions import Decisions
+from optc.running import run_passes
 from optc.saturating import saturates_without_vnni
-from optc.targets import load_runtime, load_target
 from optc.verified import find_verification, keep_verification, verification_key
 from optc.warm import Request
 from optc.warnings import compile_warnings
@@ -71,40 +67,6 @@ __all__ = [
 
 GRAPH_TEXT = "graph.txt"
 _EXECUTABLE = 0o755
-
-
-def run_passes(
-    graph: Graph,
-    pipeline: str | Sequence[object] | None = None,
-    *,
-    target: str = "cascadelake",
-    runtime: str = "onnxruntime",
-    lower: bool = True,
-    dump_dir: Path | None = None,
-    progress: Progress | None = None,
-) -> PassRun:
-    """Run a pipeline over a copy of a graph, and write the result in the forms of the runtime.
-
-    Args:
-        graph: the graph; it stays as it is.
-        pipeline: what a recipe's `pipeline` accepts: a preset's name, or a list of steps; None for
-            the default preset.
-        target: CPU target.
-        runtime: runtime that will execute the model.
-        lower: whether operators get the forms that the runtime computes fastest, or those that
-            every runtime has.
-        dump_dir: where to write the canonical text after each pass.
-        progress: told before each pass.
-
-    Raises:
-        RecipeError: the pipeline does not validate.
-        CapabilityError: a step needs what target or runtime do not have.
-    """
-    cpu, engine = load_target(target), load_runtime(runtime)
-    steps = [planned_step(step, cpu, engine) for step in resolve_pipeline(pipeline)]
-    steps.extend(lowering_steps(engine if lower else None, domains=engine.domains))
-    context = PassContext(cpu.id, engine.id, cpu=cpu)
-    return run_pipeline(lambda: clone(graph), steps, context, dump_dir=dump_dir, progress=progress)
 
 
 def compile(
