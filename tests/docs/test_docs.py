@@ -18,7 +18,15 @@ import optc
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-WRITTEN = ("index.md", "first-minutes.md", "concepts.md", "how-to")
+WRITTEN = (
+    "index.md",
+    "first-minutes.md",
+    "concepts.md",
+    "how-to",
+    "int8.md",
+    "bf16.md",
+    "comparison.md",
+)
 PAGES = [
     page
     for name in WRITTEN
