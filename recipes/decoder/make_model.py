@@ -16,7 +16,8 @@ TOKENS, WIDTH, HEADS, LONGEST = 256, 64, 4, 65
 DEPTH = WIDTH // HEADS
 GRAPH = """
 <ir_version: 8, opset_import: ["": 17]>
-decoder (int64[N, 1] token, int64[N, 1] position, float[N, 4, P, 16] past_key, float[N, 4, P, 16] past_value)
+decoder (int64[N, 1] token, int64[N, 1] position,
+         float[N, 4, P, 16] past_key, float[N, 4, P, 16] past_value)
   => (float[N, 1, 256] logits, float[N, 4, T, 16] key, float[N, 4, T, 16] value) {
   read = Gather(tokens, token)
   place = Gather(positions, position)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -105,8 +106,9 @@ def main(folder: Path) -> None:
     model.graph.initializer.extend(made)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, folder / "encoder.onnx")
-    splits = {"calib": sentences(rng, 32), "test": sentences(rng, 16)}
-    data = {f"{split}:{name}": a for split, made in splits.items() for name, a in made.items()}
+    data: dict[str, Any] = {}
+    for split, arrays in {"calib": sentences(rng, 32), "test": sentences(rng, 16)}.items():
+        data |= {f"{split}:{name}": array for name, array in arrays.items()}
     np.savez_compressed(folder / "encoder.npz", **data)
 
 

@@ -1,4 +1,4 @@
-"""Write recommender.onnx, a Wide & Deep model with random weights, and recommender.npz with requests.
+"""Write recommender.onnx, a Wide & Deep model of random weights, and recommender.npz, requests.
 
 Always the same: `python make_model.py` in this folder, or in the one that is given as argument.
 Source of the architecture: Cheng et al.: Wide & Deep Learning for Recommender Systems (2016).
@@ -7,7 +7,9 @@ Source of the architecture: Cheng et al.: Wide & Deep Learning for Recommender S
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -41,7 +43,7 @@ def weights(rng: np.random.Generator) -> dict[str, np.ndarray]:
         "wide_table": rng.normal(0, 0.3, (FIELDS * ROWS, 1)),
         "deep_table": rng.normal(0, 1, (FIELDS * ROWS, WIDTH)),
     }
-    for i, (fan_in, fan_out) in enumerate(zip(LAYERS, LAYERS[1:], strict=False)):
+    for i, (fan_in, fan_out) in enumerate(pairwise(LAYERS)):
         found[f"w{i}"] = rng.normal(0, (2 / fan_in) ** 0.5, (fan_in, fan_out))
         found[f"b{i}"] = rng.normal(0, 0.1, fan_out)
     integers = {
@@ -68,8 +70,9 @@ def main(folder: Path) -> None:
     model.graph.initializer.extend(made)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, folder / "recommender.onnx")
-    splits = {"calib": requests(rng, 128), "test": requests(rng, 128)}
-    data = {f"{split}:{name}": a for split, made in splits.items() for name, a in made.items()}
+    data: dict[str, Any] = {}
+    for split, arrays in {"calib": requests(rng, 128), "test": requests(rng, 128)}.items():
+        data |= {f"{split}:{name}": array for name, array in arrays.items()}
     np.savez_compressed(folder / "recommender.npz", **data)
 
 
