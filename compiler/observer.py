@@ -25,7 +25,7 @@ from optc.passes.base import PassContext
 from optc.pipeline import run_pipeline
 from optc.prepare import lowering_steps
 from optc.rewrite.trace import recorded_by
-from optc.samples import input_hints
+from optc.samples import data_hints, input_hints
 from optc.targets import load_runtime
 
 if TYPE_CHECKING:
@@ -137,10 +137,11 @@ class CalibrationObserver:
 
     def _feeds(self, graph: Graph, session: Session) -> Iterator[tuple[int, int, Feeds]]:
         data = self._recipe.data.calibration
-        types, hints = required_inputs(graph), input_hints(self._recipe, index_limits(graph))
+        types, limits = required_inputs(graph), index_limits(graph)
         if data is None:
             if self._seeded is None:
                 seed = self._recipe.verify.seed
+                hints = input_hints(self._recipe, limits)
                 sizes = workable_sizes(session, types, hints=hints, seed=seed)
                 self._seeded = synthetic_inputs(
                     types, seed=seed, samples=SEEDED_SAMPLES, hints=hints, sizes=sizes
@@ -153,7 +154,7 @@ class CalibrationObserver:
             types,
             split=data.split or "",
             limit=data.samples,
-            hints=hints,
+            hints=data_hints(self._recipe, limits),
             read_value=read_tensor,
             source=data.source,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -94,7 +95,7 @@ class Samples:
             split=data.split or "",
             labels=getattr(data, "labels", None) or "",
             limit=limit,
-            hints=input_hints(self._recipe, self._limits),
+            hints=data_hints(self._recipe, self._limits),
             read_value=read_tensor,
             source=data.source,
         )
@@ -118,3 +119,17 @@ def input_hints(recipe: Recipe, limits: Mapping[str, int], *, largest: bool = Fa
         ranges={name: spec.range for name, spec in inputs if spec.range},
         limits=limits,
     )
+
+
+def data_hints(recipe: Recipe, limits: Mapping[str, int]) -> InputHints:
+    """What a recipe says about inputs that data is read for: bounded dimensions are of any size.
+
+    An input with a range may have to be filled in, and keeps its lower bound for that.
+
+    Args:
+        recipe: the recipe.
+        limits: for integer inputs, one more than the greatest valid index.
+    """
+    hints = input_hints(recipe, limits)
+    shapes = {n: s.dims for n, s in recipe.inputs.items() if s.dims and s.range is None}
+    return replace(hints, shapes={**hints.shapes, **shapes})

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import pytest
 
 import optc
@@ -98,3 +99,31 @@ def test_data_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
     graph = clone(optc.load_model(MODEL))
     with pytest.raises(DataError, match="there is no data for"):
         next(iter(own.observe(graph, graph.inputs)))
+
+
+def test_data_may_have_any_size_within_bounds(tmp_path: Path) -> None:
+    model = tmp_path / "any.onnx"
+    header = '<ir_version: 8, opset_import: ["": 17]>'
+    text = f"{header} any (float[N, L] x) => (float[N, L] y) {{y = Exp(x)}}"
+    onnx.save(onnx.parser.parse_model(text), model)
+    data = tmp_path / "data.npz"
+    x = np.linspace(0, 1, 15, dtype=np.float32).reshape(3, 5)
+    np.savez(data, allow_pickle=False, **{"calib:x": x, "test:x": x})
+    recipe = load_recipe(
+        {
+            "schema_version": 1,
+            "model": str(model),
+            "targets": ["cascadelake"],
+            "inputs": {"x": {"shape": ["1..4", "2..8"]}},
+            "data": {
+                "calibration": {"path": str(data), "split": "calib"},
+                "validation": {"path": str(data), "split": "test"},
+            },
+        }
+    )
+    graph = optc.load_model(model)
+    seen = list(CalibrationObserver(recipe).observe(graph, [graph.value("x")]))
+    np.testing.assert_array_equal(np.concatenate([found["x"] for found in seen]), x)
+    (artifact,) = optc.compile(recipe, output=tmp_path / "out").artifacts.values()
+    assert artifact.verification is not None
+    assert artifact.verification.samples == 3
