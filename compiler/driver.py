@@ -1,4 +1,4 @@
-"""One compile, from a recipe to an output folder; and its parts: prepare, plan, run passes."""
+"""One compile, from a recipe to an output folder; and passes alone over a graph."""
 
 from __future__ import annotations
 
@@ -9,29 +9,42 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from optc.cache import Cache, open_cache
 from optc.emit.folder import MANIFEST, file_digest, replacing, write_json, write_manifest
 from optc.emit.report import build_report, node_rows, obstacles, op_counts, precision_counts
-from optc.emit.statistics import constant_bytes
+from optc.emit.statistics import constant_bytes, product_shares
 from optc.emitter import Emitter
-from optc.groups import context_of, prediction_sizes, read_source, run_groups
-from optc.ir import clone
+from optc.groups import (
+    context_of,
+    decided,
+    describe_source,
+    external_files,
+    prediction_sizes,
+    read_source,
+    run_group,
+    run_groups,
+    target_digest,
+    target_groups,
+)
 from optc.ir.text import print_graph
 from optc.launch import Emitted, render_launch
 from optc.launch.needs import used_precisions
-from optc.passes.base import PassContext
-from optc.pipeline import run_pipeline
-from optc.prepare import Prepared, TargetPlan, lowering_steps, planned_step, prepare
-from optc.recipe import resolve_pipeline
-from optc.results import Artifact, CompileResult, Outlook, Plan, fates
+from optc.page import PAGE, REPORT, page_of
+from optc.planning import plan
+from optc.prepare import Prepared, TargetPlan, prepare
+from optc.reads import files_read
+from optc.results import Artifact, CompileResult, Plan
 from optc.rewrite.decisions import Decisions
-from optc.rewrite.near_misses import near_misses
+from optc.running import run_passes
 from optc.saturating import saturates_without_vnni
-from optc.targets import load_runtime, load_target
+from optc.verified import find_verification, keep_verification, verification_key
+from optc.warm import Request
 from optc.warnings import compile_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from optc.cache import Store
     from optc.emitter import Form
     from optc.errors import GoalMissed
     from optc.ir import Graph
@@ -53,90 +66,7 @@ __all__ = [
 ]
 
 GRAPH_TEXT = "graph.txt"
-REPORT = "report.json"
 _EXECUTABLE = 0o755
-
-
-def run_passes(
-    graph: Graph,
-    pipeline: str | Sequence[object] | None = None,
-    *,
-    target: str = "cascadelake",
-    runtime: str = "onnxruntime",
-    lower: bool = True,
-    dump_dir: Path | None = None,
-    progress: Progress | None = None,
-) -> PassRun:
-    """Run a pipeline over a copy of a graph, and write the result in the forms of the runtime.
-
-    Args:
-        graph: the graph; it stays as it is.
-        pipeline: what a recipe's `pipeline` accepts: a preset's name, or a list of steps; None for
-            the default preset.
-        target: CPU target.
-        runtime: runtime that will execute the model.
-        lower: whether operators get the forms that the runtime computes fastest, or those that
-            every runtime has.
-        dump_dir: where to write the canonical text after each pass.
-        progress: told before each pass.
-
-    Raises:
-        RecipeError: the pipeline does not validate.
-        CapabilityError: a step needs what target or runtime do not have.
-    """
-    cpu, engine = load_target(target), load_runtime(runtime)
-    steps = [planned_step(step, cpu, engine) for step in resolve_pipeline(pipeline)]
-    steps.extend(lowering_steps(engine if lower else None, domains=engine.domains))
-    context = PassContext(cpu.id, engine.id, cpu=cpu)
-    return run_pipeline(lambda: clone(graph), steps, context, dump_dir=dump_dir, progress=progress)
-
-
-def plan(
-    recipe: Recipe | str | Path | Mapping[str, object] | Prepared,
-    *,
-    targets: Sequence[str] | None = None,
-    overrides: Sequence[str] = (),
-    progress: Progress | None = None,
-) -> Plan:
-    """What each pass would do for each target, and why it leaves things alone. Writes nothing.
-
-    Raises:
-        OptcError: as `compile` does, but for output and verification.
-    """
-    if isinstance(recipe, Prepared):
-        prepared = recipe
-    else:
-        prepared = prepare(recipe, targets=targets, overrides=overrides)
-    loaded = prepared.recipe
-    emitter = Emitter(loaded)
-    steps: dict[str, tuple[StepRecord, ...]] = {}
-    outlooks: dict[str, Outlook] = {}
-    labels: tuple[str, ...] = ()
-    sizes: dict[str, int] = {}
-
-    def source() -> Graph:
-        nonlocal labels
-        graph = read_source(loaded)
-        labels = tuple(node.label for inner in graph.walk() for node in inner.nodes())
-        sizes.update(prediction_sizes(loaded, graph))
-        return graph
-
-    for group, run in run_groups(prepared, source, sizes, None, progress):
-        form = emitter.form(run.graph, _decided(group[0], run))
-        misses, became = near_misses(run.steps, run.graph), fates(labels, run.graph)
-        for index, item in enumerate(group):
-            emitter.check_form(form, item.target, item.runtime)
-            steps[item.target.id] = run.steps_for(index)
-            outlooks[item.target.id] = Outlook(
-                misses, run.seconds[index], became, sizes, run.unknown
-            )
-    order = [item.target.id for item in prepared.plans]
-    return Plan(
-        loaded.name,
-        loaded.runtime,
-        {name: steps[name] for name in order},
-        {name: outlooks[name] for name in order},
-    )
 
 
 def compile(
@@ -148,6 +78,7 @@ def compile(
     progress: Progress | None = None,
     overrides: Sequence[str] = (),
     dump_dir: Path | None = None,
+    cache: Cache | str | Path | None = None,
 ) -> CompileResult:
     """Compile a recipe.
 
@@ -159,6 +90,7 @@ def compile(
         progress: callback for long work.
         overrides: ``path=value`` settings on top of the recipe.
         dump_dir: where to write the canonical text after each pass.
+        cache: what earlier compiles left, or the folder of that; None: all is done anew.
 
     Returns:
         What was built. `missed` is set when a goal was missed and the recipe keeps the result.
@@ -168,25 +100,68 @@ def compile(
         GoalMissed: verification failed, or a goal was missed and the recipe does not keep the
             result; the old output stays as it was.
     """
+    store = cache if isinstance(cache, Cache | None) else open_cache(cache)
+    asked, since = None, time.time()
+    if store is not None and dump_dir is None and isinstance(recipe, str | Path):
+        asked = Request(Path(recipe), tuple(targets or ()), tuple(overrides), verify)
+        found = asked.find(store, output if output is None else Path(output))
+        if found is not None:
+            return found
     prepared = prepare(recipe, targets=targets, overrides=overrides)
     out = Path(output) if output is not None else prepared.recipe.output_path
-    job = _Compile(prepared, verify and prepared.recipe.verify.enabled, progress)
+    job = _Compile(prepared, verify and prepared.recipe.verify.enabled, progress, store)
     with job.clock("total"), replacing(out) as folder:
-        for group, run in run_groups(prepared, job.source, job.sizes, dump_dir, progress):
+        for group, run in run_groups(prepared, job.source, job.sizes, dump_dir, progress, store):
             job.emit(group, run, folder)
+        job.write_pages(folder)
         manifest = job.manifest()
         write_manifest(folder, manifest)
         missed = job.missed
         if missed is not None and not job.keep:
             raise missed
-    return job.result(out)
+    result = job.result(out, targets)
+    if asked is not None and store is not None:
+        asked.keep(store, result, prepared.recipe.output_path, since)
+    return result
+
+
+def make_group(
+    prepared: Prepared,
+    folder: Path,
+    index: int,
+    *,
+    verify: bool,
+    cache: Cache,
+    progress: Progress | None = None,
+) -> None:
+    """Make and verify what belongs to one group of targets that share their passes.
+
+    A later `compile` finds its graph and its verification in the cache.
+
+    Args:
+        prepared: the recipe and all its targets.
+        folder: an empty folder to write into.
+        index: number of the group, as of `optc.groups.target_groups`.
+        verify: as for `compile`, as are `cache`, `progress` and what is raised.
+        cache: where to keep what is made.
+        progress: callback for long work.
+    """
+    job = _Compile(prepared, verify and prepared.recipe.verify.enabled, progress, cache)
+    group = target_groups(prepared)[index]
+    run = run_group(prepared, group, job.source, job.sizes, None, progress, cache)
+    job.emit(group, run, folder)
+    if job.missed is not None and not job.keep:
+        raise job.missed
 
 
 class _Compile:
     """The state of one compile while its targets are built."""
 
-    def __init__(self, prepared: Prepared, verify: bool, progress: Progress | None) -> None:
+    def __init__(
+        self, prepared: Prepared, verify: bool, progress: Progress | None, store: Store | None
+    ) -> None:
         self.recipe = prepared.recipe
+        self.store = store
         self.emitter = Emitter(prepared.recipe)
         self.verify = verify
         self.progress = progress
@@ -194,8 +169,10 @@ class _Compile:
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
         self.source_ops: dict[str, int] = {}
+        self.external: list[Path] = []
+        self.told: dict[str, object] = {}
+        self.reports: dict[str, dict[str, object]] = {}
         self.source_bytes = 0
-        self.files: list[Path] = []
         self.sizes: dict[str, int] = {}
 
     @contextmanager
@@ -212,14 +189,15 @@ class _Compile:
         graph = read_source(self.recipe)
         if not self.source_ops:
             self.source_ops = op_counts(graph)
+            self.told = describe_source(graph)
             self.source_bytes = constant_bytes(graph)
             self.sizes.update(prediction_sizes(self.recipe, graph))
-            self.files = [self.recipe.model_path, *external_files(graph)]
+            self.external = external_files(graph)
         return graph
 
     def emit(self, group: Sequence[TargetPlan], run: PassRun, folder: Path) -> None:
         """Write everything of a group of targets that share their graph; verify it once."""
-        form = self.emitter.form(run.graph, _decided(group[0], run))
+        form = self.emitter.form(run.graph, decided(group[0], run))
         for item in group:
             self.emitter.check_form(form, item.target, item.runtime)
         text = print_graph(form.graph)
@@ -230,7 +208,7 @@ class _Compile:
                 files = self._write_model(form, item, place)
             (place / GRAPH_TEXT).write_text(text, encoding="utf-8")
             self._write_launch(item, form, place, files)
-        verification = self._verify(group[0], form, folder) if self.verify else None
+        verification = self._verification(group[0], run, form, folder) if self.verify else None
         for index, item in enumerate(group):
             steps = run.steps_for(index)
             place, seconds = folder / item.target.id, run.seconds[index]
@@ -267,6 +245,21 @@ class _Compile:
             if name.endswith(".sh"):
                 path.chmod(_EXECUTABLE)
 
+    def _verification(
+        self, item: TargetPlan, run: PassRun, form: Form, folder: Path
+    ) -> Verification:
+        """The verification of a graph: an earlier one that nothing has changed since, or a new."""
+        if self.store is None:
+            return self._verify(item, form, folder)
+        # What a target decides of the form in which bf16 is written is not in the graph.
+        asked = "" if form.stated is None else target_digest(item)
+        key = verification_key(self.recipe, run.key, asked)
+        found = find_verification(self.store, key)
+        if found is None:
+            found = self._verify(item, form, folder)
+            keep_verification(self.store, key, found)
+        return found
+
     def _verify(self, item: TargetPlan, form: Form, folder: Path) -> Verification:
         from optc.verification import verify_artifact  # with all that reads data and compares
 
@@ -300,9 +293,11 @@ class _Compile:
         self.warnings += [text for text in (*warnings, *notes) if text not in self.warnings]
         report = build_report(
             name=self.recipe.name,
+            asked=self.recipe.asked(),
             target=item.target,
             runtime=item.runtime,
             source_ops=self.source_ops,
+            source=self.told,
             source_bytes=self.source_bytes,
             graph=graph,
             steps=steps,
@@ -313,24 +308,20 @@ class _Compile:
             lowered=lowered,
         )
         write_json(place / REPORT, report)
-        self.artifacts[item.target.id] = Artifact(
-            item.target.id,
-            place,
-            place / self.emitter.model_file,
-            place / REPORT,
-            place / "launch",
-            steps,
-            verification,
+        self.reports[item.target.id] = report
+        counts, shares = (
             precision_counts(graph, lowered),
+            product_shares(graph, self.sizes, lowered),
         )
+        file = self.emitter.model_file
+        made = Artifact.at(place, file, steps, verification, counts, shares)
+        self.artifacts[item.target.id] = made
 
-    def _data_files(self) -> list[Path]:
-        """The validation data that was read, sorted."""
-        validation = self.recipe.data.validation
-        if validation is None or not self.verify:
-            return []
-        path = self.recipe.locate(validation.path)
-        return sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
+    def write_pages(self, folder: Path) -> None:
+        """Write report.html of every target."""
+        for name in self.reports:
+            with self.clock("page"):
+                (folder / name / PAGE).write_bytes(page_of(folder / name, self.reports).encode())
 
     @property
     def missed(self) -> GoalMissed | None:
@@ -355,18 +346,9 @@ class _Compile:
             "versions": dict(self.emitter.versions()),
         }
 
-    def result(self, out: Path) -> CompileResult:
+    def result(self, out: Path, targets: Sequence[str] | None) -> CompileResult:
         """The result, with paths in the output folder."""
-        moved = {
-            name: replace(
-                artifact,
-                folder=out / name,
-                model=out / name / self.emitter.model_file,
-                report=out / name / REPORT,
-                launch=out / name / "launch",
-            )
-            for name, artifact in self.artifacts.items()
-        }
+        moved = {name: artifact.moved(out / name) for name, artifact in self.artifacts.items()}
         return CompileResult(
             name=self.recipe.name,
             model=self.recipe.model_path,
@@ -374,19 +356,8 @@ class _Compile:
             output=out,
             artifacts=moved,
             manifest=json.loads((out / MANIFEST).read_text(encoding="utf-8")),
-            inputs=(*self.recipe.files, *self.files, *self._data_files()),
+            inputs=files_read(self.recipe, targets, self.external),
             warnings=tuple(self.warnings),
             seconds=self.seconds,
             missed=self.missed,
         )
-
-
-def _decided(item: TargetPlan, run: PassRun) -> PassContext:
-    """What the passes of a target knew, with all that they decided."""
-    return replace(item.context, decisions=Decisions(run.steps))
-
-
-def external_files(graph: Graph) -> list[Path]:
-    """Files beside the model that its tensors lie in, sorted."""
-    tensors = (value.constant for nested in graph.walk() for value in nested.constants())
-    return sorted({t.file for t in tensors if t is not None and t.file is not None})

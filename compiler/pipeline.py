@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from optc.errors import InternalError, ModelError
 from optc.ir import clone
+from optc.ir.dump import all_tensors
 from optc.ir.text import print_graph
 from optc.ir.verify import Verified, Violation, verify
 from optc.passes import LowerOperators
+from optc.rewrite.decisions import Decisions
 from optc.rewrite.journal import Journal
 from optc.rewrite.trace import Gain, Refusal, StepRecord
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from optc.ir import Graph
+    from optc.ir import Graph, Tensor
     from optc.passes.base import Pass, PassContext
     from optc.rewrite.journal import Cost
 
@@ -49,6 +51,42 @@ class PlannedStep:
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """The beginning of a pipeline, as an earlier run left it.
+
+    Attributes:
+        graph: the graph after it, verified then.
+        records: the records of its steps, with that of reading the model.
+        gains: per record and cost function the predicted gain by rule.
+        done: number of steps.
+    """
+
+    graph: Graph
+    records: tuple[StepRecord, ...]
+    gains: tuple[tuple[Mapping[str, Gain], ...], ...]
+    done: int
+
+
+class Memo(Protocol):
+    """Remembers the graph after each step of one pipeline: see `optc.stages`."""
+
+    @property
+    def key(self) -> str:
+        """Digest of everything that decides the last graph."""
+
+    def resume(self, source: Callable[[], Graph]) -> Resumed | None:
+        """The longest beginning of the pipeline that is known; None when nothing is."""
+
+    def begin(self, graph: Graph, tensors: Sequence[Tensor], records: Sequence[StepRecord]) -> None:
+        """Remember the source graph, its tensors as they were read, and what was done to it."""
+
+    def keep(
+        self, index: int, record: StepRecord, gains: Sequence[Mapping[str, Gain]], graph: Graph
+    ) -> None:
+        """Remember the graph after a step, which was verified."""
+
+
+@dataclass(frozen=True)
 class PassRun:
     """The result of a pipeline.
 
@@ -59,6 +97,8 @@ class PassRun:
         gains: per step and cost function the predicted gain by rule; empty without a function.
         seconds: per cost function the predicted time of the operations of `graph` that have one.
         unknown: operations that have none.
+        key: digest of everything that decides the graph; empty without a memo.
+        resumed: how many steps were not run, because an earlier run had left their result.
     """
 
     graph: Graph
@@ -66,6 +106,13 @@ class PassRun:
     gains: tuple[tuple[Mapping[str, Gain], ...], ...] = ()
     seconds: tuple[float, ...] = ()
     unknown: int = 0
+    key: str = ""
+    resumed: int = 0
+
+    def only(self, indices: Sequence[int]) -> PassRun:
+        """The same run with only these of its cost functions."""
+        gains = tuple(tuple(row[i] for i in indices) if row else () for row in self.gains)
+        return replace(self, gains=gains, seconds=tuple(self.seconds[i] for i in indices))
 
     def steps_for(self, index: int) -> tuple[StepRecord, ...]:
         """The records with the gains that the cost function of this index predicts."""
@@ -88,6 +135,7 @@ def run_pipeline(
     costs: Sequence[Cost] = (),
     dump_dir: Path | None = None,
     progress: Progress | None = None,
+    memo: Memo | None = None,
 ) -> PassRun:
     """Run steps over the graph that `source` makes, and verify after each.
 
@@ -99,19 +147,18 @@ def run_pipeline(
             a predicted gain.
         dump_dir: where to write the canonical text after each pass, as ``NN-<pass>.txt``.
         progress: told before each step.
+        memo: knows results of earlier runs, and is told those of this one.
 
     Raises:
         ModelError: the graph that `source` makes is not sound.
         InternalError: the graph is not sound after a pass, or the pass says that it changed
             nothing and the number of operations is another.
     """
-    graph = source()
-    known = Verified()
-    records = _sound(graph, known)
-    gains: list[tuple[Mapping[str, Gain], ...]] = [()] * len(records)
-    told = context
     last = max((i for i, step in enumerate(steps) if step.run is not None), default=-1)
-    for index, step in enumerate(steps):
+    start, known = _start(source, last, memo, all_steps=dump_dir is not None)
+    graph, records, gains = start.graph, list(start.records), list(start.gains)
+    told = replace(context, decisions=Decisions(records))
+    for index, step in enumerate(steps[start.done :], start.done):
         if progress is not None:
             progress(step.name, index, len(steps))
         if step.run is None:
@@ -128,14 +175,45 @@ def run_pipeline(
             problems = verify(graph)  # all of it: `known` does not see changes further up
         if problems:
             raise _broken(_rerun(source, steps[:index], context), graph, step.name, problems)
+        if memo is not None:
+            memo.keep(index, record, saved, graph)
         if dump_dir is not None:
             _dump(graph, dump_dir, index, step.name)
     if progress is not None:
         progress("passes", len(steps), len(steps))
+    seconds, unknown = _total(graph, costs)
+    saved_by = tuple(gains) if costs else ()
+    key = memo.key if memo is not None else ""
+    return PassRun(graph, tuple(records), saved_by, seconds, unknown, key, start.done)
+
+
+def _total(graph: Graph, costs: Sequence[Cost]) -> tuple[tuple[float, ...], int]:
+    """Predicted time of a graph for each function, and how many operations have none."""
     left = _price(graph, costs)
     totals = tuple(sum(cost[i] or 0.0 for cost in left) for i in range(len(costs)))
-    unknown = sum(None in cost for cost in left)
-    return PassRun(graph, tuple(records), tuple(gains) if costs else (), totals, unknown)
+    return totals, sum(None in cost for cost in left)
+
+
+def _start(
+    source: Callable[[], Graph], last: int, memo: Memo | None, *, all_steps: bool
+) -> tuple[Resumed, Verified]:
+    """Where to begin: at what the memo knows, sound, or at the source."""
+    found = None if memo is None or all_steps else memo.resume(source)
+    known = Verified()
+    if found is None or (found.done <= last and verify(found.graph, known)):
+        known = Verified()
+        found = _begin(source, known, memo)
+    return found, known
+
+
+def _begin(source: Callable[[], Graph], known: Verified, memo: Memo | None) -> Resumed:
+    """The source graph, sound, before any step."""
+    graph = source()
+    tensors = all_tensors(graph) if memo is not None else []
+    records = _sound(graph, known)
+    if memo is not None:
+        memo.begin(graph, tensors, records)
+    return Resumed(graph, tuple(records), ((),) * len(records), 0)
 
 
 def _with_reference(context: PassContext, graph: Graph, left: Sequence[PlannedStep]) -> PassContext:

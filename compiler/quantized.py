@@ -24,7 +24,8 @@ import numpy as np
 
 from optc.errors import GoalMissed
 from optc.ir.ops import Trait, info
-from optc.numerics.compare import Comparison, compare_outputs
+from optc.numerics.compare import compare_outputs
+from optc.numerics.comparison import Comparison
 from optc.numerics.quantization_noise import floor, kernel_bounds, quantizers, roundings
 from optc.numerics.stats import ErrorStats
 from optc.numerics.traffic import precision

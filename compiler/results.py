@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from optc.page import PAGE, REPORT
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
@@ -109,20 +111,53 @@ class Artifact:
         folder: its folder in the output.
         model: the emitted model.
         report: report.json.
+        page: report.html, the same for people.
         launch: folder with the launch config.
         steps: what the passes did.
         verification: the comparison with the source model; None when it was switched off.
         precision: operations of the result by operator and precision.
+        shares: share of its multiply-accumulates by precision.
     """
 
     target: str
     folder: Path
     model: Path
     report: Path
+    page: Path
     launch: Path
     steps: tuple[StepRecord, ...]
     verification: Verification | None
     precision: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def at(
+        cls,
+        folder: Path,
+        model_file: str,
+        steps: tuple[StepRecord, ...],
+        verification: Verification | None,
+        precision: Mapping[str, Mapping[str, int]],
+        shares: Mapping[str, float],
+    ) -> Artifact:
+        """What lies in a folder that bears the name of its target."""
+        return cls(
+            folder.name,
+            folder,
+            folder / model_file,
+            folder / REPORT,
+            folder / PAGE,
+            folder / "launch",
+            steps,
+            verification,
+            precision,
+            shares,
+        )
+
+    def moved(self, folder: Path) -> Artifact:
+        """The same in another folder."""
+        own = self.steps, self.verification, self.precision, self.shares
+        return Artifact.at(folder, self.model.name, *own)
 
     def to_dict(self) -> dict[str, object]:
         """The artifact as data, with measured figures and times."""
@@ -130,12 +165,14 @@ class Artifact:
             "folder": str(self.folder),
             "model": str(self.model),
             "report": str(self.report),
+            "page": str(self.page),
             "launch": str(self.launch),
             "passes": [
                 {**step.to_dict(), "seconds": round(step.seconds, 4)} for step in self.steps
             ],
             "verification": self.verification.to_dict() if self.verification else None,
             "precision": {op: dict(row) for op, row in self.precision.items()},
+            "multiply_adds": dict(self.shares),
         }
 
 
@@ -150,10 +187,11 @@ class CompileResult:
         output: the output folder.
         artifacts: what was built, by target.
         manifest: content of manifest.json.
-        inputs: every file that was read, for dependency files.
+        inputs: every file that was read, for dependency files, and folders that were listed.
         warnings: what the user should know.
         seconds: wall time by part; ``total`` is all of it.
         missed: the goal that was missed, where the recipe keeps the result nevertheless.
+        cached: whether all of it was made, and verified, by an earlier compile.
     """
 
     name: str
@@ -166,6 +204,7 @@ class CompileResult:
     warnings: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     missed: GoalMissed | None = None
+    cached: bool = False
 
     def to_dict(self) -> dict[str, object]:
         """The result as data."""
@@ -180,4 +219,5 @@ class CompileResult:
             "warnings": list(self.warnings),
             "seconds": {name: round(value, 4) for name, value in self.seconds.items()},
             "missed": self.missed.to_dict() if self.missed else None,
+            "cached": self.cached,
         }

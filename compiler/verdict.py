@@ -3,19 +3,65 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from optc.errors import GoalMissed
-from optc.numerics.values import json_number
+from optc.numerics.comparison import json_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from optc.numerics.batches import Batch
-    from optc.numerics.compare import Comparison
+    from optc.numerics.comparison import Comparison
     from optc.numerics.metrics import Accumulator, Metric
     from optc.numerics.values import Feeds
     from optc.recipe import Goal
+
+
+class GoalTerms(Protocol):
+    """A goal of a recipe: what of it counts once it was measured."""
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric."""
+
+    @property
+    def limit(self) -> float:
+        """The value to reach."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether greater values are better."""
+
+    @property
+    def on_miss(self) -> str:
+        """``fail`` or ``keep``."""
+
+    def met(self, value: float) -> bool:
+        """Whether a value reaches it."""
+
+
+@dataclass(frozen=True)
+class MeasuredGoal:
+    """A goal as it is read back: it was measured, and what it asked for is known.
+
+    Attributes:
+        metric: name of the metric.
+        limit: the value to reach.
+        higher_is_better: whether greater values are better.
+        on_miss: ``fail`` or ``keep``.
+        was_met: the verdict on the value that was measured.
+    """
+
+    metric: str
+    limit: float
+    higher_is_better: bool
+    on_miss: str
+    was_met: bool
+
+    def met(self, value: float) -> bool:
+        """Whether the value that was measured reached it."""
+        return self.was_met
 
 
 @dataclass(frozen=True)
@@ -29,7 +75,7 @@ class GoalResult:
         source: the same metric of the source model, where it is judged against labels.
     """
 
-    goal: Goal
+    goal: GoalTerms
     unit: str
     value: float
     source: float | None = None

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Final
 from optc.emit.onnx import save_model
 from optc.errors import CapabilityError, GoalMissed, ModelError
 from optc.numerics.batches import Batch
-from optc.numerics.compare import Comparison, compare_outputs
+from optc.numerics.compare import compare_outputs
+from optc.numerics.comparison import Comparison
 from optc.numerics.evaluate import open_session
 from optc.numerics.facts import index_limits, required_inputs
 from optc.numerics.metrics import find_metric

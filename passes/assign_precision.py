@@ -25,6 +25,7 @@ from optc.numerics.metrics import find_metric
 from optc.numerics.timing import assumed_sizes
 from optc.passes.base import Pass, PassOptions, PassResult
 from optc.passes.precision_plan import Prices, plan_graph
+from optc.passes.precision_roots import rooted_differences
 from optc.passes.precision_search import Judge, meet
 from optc.passes.precision_sites import Classifier
 from optc.passes.precision_values import MASKING, Values, constant_hazard
@@ -179,7 +180,11 @@ def assign(
     sites: dict[Graph, dict[Node, Site]] = {}
     for nested in tuple(graph.walk()):
         known = ((node, classifier.site(nested, node)) for node in nested.ordered())
-        sites[nested] = {n: _with_constants(nested, s, saturate) for n, s in known if s is not None}
+        own = {n: _with_constants(nested, s, saturate) for n, s in known if s is not None}
+        for node, reason in rooted_differences(nested).items():
+            if node in own and own[node].side == "free":
+                own[node] = own[node].denied("cancellation", reason)
+        sites[nested] = own
     values = Values()
     if options.ranges:
         values = _observed(graph, sites[graph], context, prices, warnings)

@@ -23,6 +23,7 @@ from optc.targets.loading import (
     load_runtime,
     read_target,
     shipped_targets,
+    target_files,
 )
 from optc.targets.model import Target
 from optc.targets.query import (
@@ -54,11 +55,13 @@ __all__ = [
     "differences",
     "find_target",
     "host_capabilities",
+    "is_target_file",
     "load_runtime",
     "load_target",
     "missing_capability",
     "runtime_names",
     "runtimes_with",
+    "target_files",
     "target_names",
     "targets_with",
 ]
@@ -85,7 +88,7 @@ def load_target(name_or_path: str | Path) -> Target:
     Raises:
         TargetError: unknown name, broken descriptor, or a host below every target.
     """
-    if isinstance(name_or_path, Path) or _looks_like_file(name_or_path):
+    if isinstance(name_or_path, Path) or is_target_file(name_or_path):
         return read_target(Path(name_or_path))
     wanted = name_or_path.lower()
     if wanted == "host":
@@ -104,6 +107,6 @@ def load_target(name_or_path: str | Path) -> Target:
     )
 
 
-def _looks_like_file(name: str) -> bool:
+def is_target_file(name: str) -> bool:
     """Whether text names a file rather than a target."""
     return os.sep in name or name.lower().endswith((".yaml", ".yml"))

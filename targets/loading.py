@@ -124,6 +124,22 @@ def read_target(path: Path) -> Target:
     return target
 
 
+def target_files(path: Path) -> tuple[Path, ...]:
+    """The files of the user that describe a target: this one and those that it extends.
+
+    Raises:
+        TargetError: a file cannot be read.
+    """
+    files: list[Path] = []
+    at: Path | None = path
+    while at is not None and at not in files and len(files) < MAX_DEPTH:
+        files.append(at)
+        data = _read_yaml(at)
+        base = data.get("extends") if isinstance(data, dict) else None
+        at = at.parent / base if isinstance(base, str) and find_target(base) is None else None
+    return tuple(files)
+
+
 def read_descriptor(path: Path, kind: type[_D]) -> _D:
     """Read and validate one descriptor file.
 

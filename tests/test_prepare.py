@@ -9,10 +9,11 @@ import pytest
 
 import optc
 from optc import passes
-from optc.errors import CapabilityError, ModelError, TargetError
-from optc.passes import LowerOperators
+from optc.errors import CapabilityError, ModelError, RecipeError, TargetError
+from optc.passes import FuseRequantize, LowerOperators
 from optc.passes.base import Pass, PassContext, PassResult
 from optc.passes.forms import CANONICAL, ONNX
+from optc.passes.int8_options import QuantizeInt8Options
 from optc.passes.lower_operators import LowerOperatorsOptions, form_names
 from optc.prepare import TargetPlan, lowering_steps, prepare
 from optc.targets import RUNTIME_NAMES, load_runtime
@@ -193,3 +194,48 @@ def test_a_missing_model_is_found_before_any_work(recipe: dict[str, object]) -> 
     with pytest.raises(ModelError) as caught:
         optc.plan({**recipe, "pipeline": [], "model": "no/such.onnx"})
     assert caught.value.code == "model-missing"
+
+
+def int8_options(recipe: dict[str, object], step: object, **more: object) -> QuantizeInt8Options:
+    (plan,) = prepare({**recipe, "pipeline": [step], **more}).plans
+    run = plan.pipeline[0].run
+    assert run is not None
+    assert isinstance(run.options, QuantizeInt8Options)
+    return run.options
+
+
+@pytest.mark.parametrize(
+    ("target", "runtime", "expected"),
+    [
+        ("skylake", "onnxruntime", ("u8", "u8", "s32", "avoid")),
+        ("cascadelake", "onnxruntime", ("u8", "u8", "s32", "allow")),
+        ("cascadelake", "openvino", ("u8", "s8-symmetric", "f32", "allow")),
+        ("skylake", "openvino", ("u8", "s8-symmetric", "f32", "avoid")),
+    ],
+)
+def test_options_that_a_recipe_leaves_out_are_the_runtime_s(
+    recipe: dict[str, object], target: str, runtime: str, expected: tuple[str, ...]
+) -> None:
+    more = {"targets": [target], "runtime": runtime}
+    found = int8_options(recipe, "quantize-int8", **more)
+    given = (found.activations, found.product_activations, found.bias, found.saturation)
+    assert given == expected
+    step = {"quantize-int8": {"saturation": "allow", "activations": "s8"}}
+    own = int8_options(recipe, step, **more)
+    assert (own.saturation, own.activations, own.bias) == ("allow", "s8", expected[2])
+
+
+def test_operators_on_integers_are_written_at_the_end_of_the_pipeline(
+    recipe: dict[str, object],
+) -> None:
+    asked = {**recipe, "pipeline": [], "runtime": "onnxruntime", "emit": {"int8": "qoperator"}}
+    (plan,) = prepare(asked).plans
+    assert [step.name for step in plan.pipeline] == ["fuse-requantize"]
+    assert plan.pipeline[0].run is not None
+    assert plan.pipeline[0].run.options == FuseRequantize.Options(form="qoperator")
+
+
+def test_operators_on_integers_are_for_onnxruntime(recipe: dict[str, object]) -> None:
+    asked = {**recipe, "pipeline": [], "runtime": "openvino", "emit": {"int8": "qoperator"}}
+    with pytest.raises(RecipeError, match="does not compute the operators of 'qoperator'"):
+        prepare(asked)

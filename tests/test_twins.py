@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from onnx.reference import ReferenceEvaluator
 
+import optc
 from helpers import graph_from_text
-from optc.numerics.twin import twin
+from optc.emit.onnx import build_model, save_model
+from optc.launch.engines import open_engine
+from optc.launch.options import LaunchOptions
+from optc.numerics.evaluate import open_session
+from optc.numerics.twin import computing, twin
 from optc.passes import InferShapes, RaiseActivations
 from optc.passes.base import PassContext
+from optc.targets import host_capabilities
 from optc.twins import lost_marks, open_twin, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from optc.ir import Graph
+    from optc.numerics.values import Array
 
 HARD = """
 <ir_version: 10, opset_import: ["" : 13]>
@@ -79,3 +89,77 @@ def test_lost_marks_are_found_by_the_names_of_layers(
 ) -> None:
     layers: list[Mapping[str, str]] = [*EXECUTED]
     assert lost_marks(layers, kept, KNOWN) == lost
+
+
+# ---- whole models --------------------------------------------------------------------------------
+
+ROOT = Path(__file__).resolve().parents[1]
+RESNET = ROOT / "tests" / "models" / "mnist_resnet.onnx"
+DATA = ROOT / "recipes" / "quickstart" / "mnist.npz"
+OTHERS = ["Relu", "Add", "BatchNormalization", "GlobalAveragePool", "Flatten"]
+
+
+def rms(array: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(array.astype(np.float64)))))
+
+
+def stated(only_products: bool = False) -> Graph:
+    """The residual network with the bf16 of the default lists, or of products alone."""
+    options = {"deny": [{"op": op} for op in OTHERS]} if only_products else {}
+    steps = ["infer-shapes", "fold-batchnorm", {"cast-bf16": options}]
+    run = optc.run_passes(
+        optc.load_model(RESNET), steps, target="sapphirerapids", runtime="openvino", lower=False
+    )
+    return run.graph
+
+
+def digits(count: int = 8) -> Array:
+    with np.load(DATA) as data:
+        return np.asarray(data["test:image"][:count])
+
+
+def test_a_plan_of_products_alone_has_nothing_else() -> None:
+    found = {node.op_type for node in computing(stated(only_products=True))}
+    assert found == {"Conv", "Gemm"}
+    assert {node.op_type for node in computing(stated())} > found
+
+
+def test_errors_are_as_large_as_those_of_the_reference_evaluator() -> None:
+    """It computes bf16 in other code, and rounds Conv once more, before the bias is added."""
+    graph = stated()
+    source = open_session(RESNET)
+    (name,) = source.inputs
+    session = open_twin(graph)
+    evaluator = ReferenceEvaluator(build_model(graph))
+    errors: dict[str, list[Array]] = {"twin": [], "reference": []}
+    for image in digits():
+        feeds = {name: image[None]}
+        (expected,) = (np.asarray(value) for value in source.run(feeds).values())
+        (mine,) = (np.asarray(value) for value in session.run(feeds).values())
+        theirs = np.asarray(evaluator.run(None, feeds)[0])
+        errors["twin"].append(mine - expected)
+        errors["reference"].append(theirs - expected)
+    ratio = rms(np.stack(errors["reference"])) / rms(np.stack(errors["twin"]))
+    assert 0.5 <= ratio <= 2
+
+
+@pytest.mark.skipif(
+    "avx512" not in host_capabilities() or importlib.util.find_spec("openvino") is None,
+    reason="OpenVINO computes bf16 in fp32 on CPUs without AVX-512",
+)
+@pytest.mark.parametrize("only_products", [True, False])
+def test_openvino_computes_what_the_twin_does(only_products: bool, tmp_path: Path) -> None:
+    graph = stated(only_products)
+    save_model(graph, tmp_path / "m.onnx")
+    engine = open_engine(tmp_path / "m.onnx", LaunchOptions.default("openvino"))
+    session, source = open_twin(graph), open_session(RESNET)
+    (name,) = source.inputs
+    for image in digits():
+        feeds = {name: image[None]}
+        found, expected, exact = (
+            np.asarray(next(iter(each.run(feeds).values()))) for each in (engine, session, source)
+        )
+        if only_products:  # no operation is fused into another before its rounding
+            assert rms(found - expected) <= 1e-5 * rms(expected)
+        else:
+            assert rms(found - exact) <= 2 * rms(expected - exact)

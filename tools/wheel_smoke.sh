@@ -14,7 +14,12 @@ python3 -m venv "$place/venv"
 cp -r recipes/quickstart "$place/quickstart"
 cd "$place"
 ./venv/bin/optc --version
+export OPTC_CACHE_DIR=off
 ./venv/bin/optc compile quickstart/recipe.yaml --output "$place/out" --json >"$place/result.json"
+for system in cmake ninja make bazel; do
+    test -d "$(./venv/bin/optc where "$system")"
+    test -d "$(./venv/bin/optc where "$system" --example)"
+done
 ./venv/bin/python - "$place" <<'PY'
 import json, pathlib, sys
 place = pathlib.Path(sys.argv[1])

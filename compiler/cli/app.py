@@ -9,6 +9,7 @@ import typer
 from optc.cli import (
     audit,
     bench,
+    cache,
     calibrate,
     check,
     compare,
@@ -20,12 +21,16 @@ from optc.cli import (
     plan,
     schema,
     targets,
+    where,
 )
 from optc.cli import (
     compile as compile_,
 )
 from optc.cli import (
     inspect as inspect_,
+)
+from optc.cli import (
+    report as report_,
 )
 from optc.cli import (
     run as run_,
@@ -73,10 +78,13 @@ app.command("passes")(passes.run)
 app.command("inspect")(inspect_.run)
 app.command("diff")(diff.run)
 app.command("compare")(compare.run)
+app.command("report")(report_.run)
 app.command("run")(run_.run)
 app.command("audit")(audit.run)
 app.command("bench")(bench.run)
+app.add_typer(cache.app, name="cache")
 app.add_typer(golden.app, name="golden")
 app.command("schema")(schema.run)
+app.command("where")(where.run)
 app.command("init")(init.run)
 app.command("completion")(completion.run)

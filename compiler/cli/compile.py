@@ -8,86 +8,138 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from optc.cli.asked import Asked, Form, artefact_lines
 from optc.cli.console import (
+    CacheOption,
+    CacheSizeOption,
     JsonOption,
-    RecipeArgument,
     SetOption,
     TargetOption,
     end_missed,
     note,
     progress,
+    say,
     say_json,
     warn,
 )
+from optc.cli.many import run_many
 from optc.cli.tables import table
 from optc.files import check_place, write_text
 
 if TYPE_CHECKING:
-    from optc.driver import CompileResult
+    from optc.results import CompileResult
     from optc.rewrite.trace import StepRecord
 
 
+_Recipes = Annotated[list[Path], typer.Argument(help="The recipe, or several.", metavar="RECIPE")]
+_Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Output folder instead of the recipe's; of several recipes, the folder above theirs.",
+    ),
+]
+_Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", min=1, help="Processes for several recipes and targets, as memory lets."
+    ),
+]
+_NoVerify = Annotated[
+    bool, typer.Option("--no-verify", help="Do not compare the result with the source model.")
+]
+_NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Do everything anew, and leave nothing behind.")
+]
+_TrustMtime = Annotated[
+    bool,
+    typer.Option(
+        "--trust-mtime", help="Take files for unchanged by size and time, without hashing them."
+    ),
+]
+_DumpDir = Annotated[
+    Path | None,
+    typer.Option("--dump-dir", help="Write the canonical text after each pass to this folder."),
+]
+_Depfile = Annotated[
+    Path | None,
+    typer.Option("--depfile", help="Write a make rule that names every file that was read."),
+]
+_JsonLines = Annotated[
+    bool,
+    typer.Option("--json-lines", help="Print one line of JSON per artefact, and nothing else."),
+]
+
+
 def run(
-    recipe: RecipeArgument,
+    recipes: _Recipes,
     target: TargetOption = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Output folder instead of the recipe's.")
-    ] = None,
+    output: _Output = None,
     set_: SetOption = None,
-    no_verify: Annotated[
-        bool, typer.Option("--no-verify", help="Do not compare the result with the source model.")
-    ] = False,
-    dump_dir: Annotated[
-        Path | None,
-        typer.Option("--dump-dir", help="Write the canonical text after each pass to this folder."),
-    ] = None,
-    depfile: Annotated[
-        Path | None,
-        typer.Option("--depfile", help="Write a make rule that names every file that was read."),
-    ] = None,
+    jobs: _Jobs = None,
+    no_verify: _NoVerify = False,
+    cache: CacheOption = None,
+    no_cache: _NoCache = False,
+    cache_size: CacheSizeOption = None,
+    trust_mtime: _TrustMtime = False,
+    dump_dir: _DumpDir = None,
+    depfile: _Depfile = None,
     json: JsonOption = False,
+    json_lines: _JsonLines = False,
 ) -> None:
-    """Compile a recipe: optimized model, launch config and report for each target.
+    """Compile recipes: optimized model, launch config and report for each target.
+
+    What earlier compiles left in the cache is not made again; the result is the same to the byte.
+
+    Exit code: 0 done, 1 an input is wrong, 3 a bug of optc, 4 a goal was missed. Of several
+    recipes, one that fails leaves the others be; the code is then 3, else 1, else 4.
 
     Example: optc compile recipe.yaml --target spr --set launch.batch=4
+    Example: optc compile det.yaml rec.yaml cls.yaml --jobs 4
     """
-    from optc.driver import compile as compile_recipe
+    from optc.cache import open_cache, parse_size
 
     if depfile is not None:
         check_place(depfile, hint="give --depfile a file name in a folder that exists")
-    with progress(quiet=json) as report:
-        result = compile_recipe(
-            recipe,
-            targets=target,
-            output=output,
-            verify=not no_verify,
-            progress=report,
-            overrides=set_ or [],
-            dump_dir=dump_dir,
-        )
+    limit = None if cache_size is None else parse_size(cache_size)
+    store = None if no_cache else open_cache(cache, limit, trust_times=trust_mtime)
+    several = len(recipes) > 1
+    asked = Asked(tuple(target or ()), tuple(set_ or ()), not no_verify, output, store, several)
+    form: Form = "json" if json else "lines" if json_lines else "text"
+    if several or jobs is not None:
+        if dump_dir is not None:
+            raise typer.BadParameter("goes with one recipe, not with --jobs", param_hint="dump-dir")
+        run_many(recipes, asked, jobs, depfile, form)
+        return
+    with progress(quiet=form != "text") as report:
+        result = asked.compile(recipes[0], dump_dir, report)
+    if cache is not None and store is not None and store.problem is not None:
+        warn(f"the cache: {store.problem}")
     if depfile is not None:
         write_depfile(depfile, result)
-    if json:
+    show_one(recipes[0], result, form)
+
+
+def show_one(recipe: Path, result: CompileResult, form: Form) -> None:
+    """Say what became of one recipe, in the form that was asked for."""
+    if form == "lines":
+        for line in artefact_lines(recipe, result.to_dict()):
+            say(line)
+    elif form == "json":
         say_json(result.to_dict())
     else:
         show(result)
     if result.missed:
-        end_missed(result.missed, as_json=json)
+        end_missed(result.missed, as_json=form in ("json", "lines"))
 
 
 def write_depfile(path: Path, result: CompileResult) -> None:
     """Write a make rule: the manifest depends on every file that was read."""
-    sources = " \\\n  ".join(_escape(file) for file in result.inputs)
-    write_text(
-        path,
-        f"{_escape(result.output / 'manifest.json')}: {sources}\n",
-        hint="the compiled output is complete, but for this depfile",
-    )
+    from optc.depfile import depfile
 
-
-def _escape(path: Path) -> str:
-    """A path in the syntax of make."""
-    return str(path).replace("\\", "\\\\").replace(" ", "\\ ").replace("$", "$$")
+    text = depfile([(str(result.output), [str(file) for file in result.inputs])])
+    write_text(path, text, hint="the compiled output is complete, but for this depfile")
 
 
 def show(result: CompileResult) -> None:
@@ -107,14 +159,18 @@ def show(result: CompileResult) -> None:
             note(f"  {artifact.target}:")
         _show_steps(artifact.steps)
         if is_mixed(artifact.precision):
-            for line in table(precision_table(artifact.precision), right=range(1, 6)):
+            for line in table(precision_table(artifact.precision, brief=True), right=range(1, 6)):
                 note(f"  {line}")
+            shares = (f"{share:.1%} {name.upper()}" for name, share in artifact.shares.items())
+            note(f"  multiply-adds: {', '.join(shares)}")
         if artifact.verification is not None:
             for line in artifact.verification.lines():
                 note(f"  {line}")
         else:
             note("  not verified (--no-verify)")
     place = os.path.relpath(result.output)
+    if result.cached:
+        note("  unchanged since an earlier compile: fetched from the cache, nothing was run")
     note(f"written to {place} in {result.seconds['total']:.1f} s")
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from optc.errors import GoalMissed
 
 __all__ = [
+    "CacheOption",
+    "CacheSizeOption",
     "JsonOption",
     "ModelArgument",
     "RecipeArgument",
@@ -34,6 +36,7 @@ __all__ = [
     "say_json",
     "show_crash",
     "show_error",
+    "show_error_text",
     "show_usage",
     "warn",
 ]
@@ -48,6 +51,18 @@ SetOption = Annotated[
     typer.Option(
         "--set", metavar="PATH=VALUE", help="Override one value of the recipe, e.g. launch.batch=4."
     ),
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        help="Folder with what earlier compiles left, instead of OPTC_CACHE_DIR or ~/.cache/optc.",
+    ),
+]
+CacheSizeOption = Annotated[
+    str | None,
+    typer.Option("--cache-size", metavar="SIZE", help="Limit of the cache, e.g. 5G (the default)."),
 ]
 
 
@@ -115,12 +130,18 @@ def show_error(error: OptcError, *, as_json: bool) -> None:
     """Print an error of the user's input, or one of ours, where the caller looks for it."""
     if as_json:
         say_json({"error": error.to_dict()})
-    SETTINGS.record(f"error {error.code}: {error}")
+    SETTINGS.record(f"error code {error.code}")
+    show_error_text(str(error), error.detail if isinstance(error, InternalError) else None)
+
+
+def show_error_text(text: str, detail: str | None = None) -> None:
+    """Print what went wrong to stderr; with the report of a bug where there is one."""
+    SETTINGS.record(f"error: {text}")
     _to_stderr("error: ", fg="red", bold=True, nl=False)
-    _to_stderr(str(error))
-    if isinstance(error, InternalError):
-        SETTINGS.record(error.detail)
-        _to_stderr(_paste(error.detail))
+    _to_stderr(text)
+    if detail:
+        SETTINGS.record(detail)
+        _to_stderr(_paste(detail))
 
 
 def end_missed(error: GoalMissed, *, as_json: bool) -> NoReturn:

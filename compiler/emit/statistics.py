@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from optc.ir.cost import macs
 from optc.ir.nodes import Kind
+from optc.ir.ops import Trait, info
+from optc.numerics.planned import plan_node
+from optc.numerics.timing import sized
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from optc.ir import Graph, Node
+    from optc.targets import Precision
 
 COLUMNS: Final = ("int8", "bf16", "fp32", "other")
 """Precisions with a column of their own, and the rest: integer, boolean and string work too."""
 
 
-def precision_table(counts: Mapping[str, Mapping[str, int]]) -> list[list[str]]:
+def precision_table(
+    counts: Mapping[str, Mapping[str, int]], *, brief: bool = False
+) -> list[list[str]]:
     """The mixed-precision statistics: operator, total, and operations by precision.
 
     Args:
         counts: operations by operator and precision (`optc.emit.report.precision_counts`).
+        brief: one row for all operators that nothing of is computed in int8 or bf16.
 
     Returns:
         A head, a row per operator, those with most in lower precision first, and a row of sums.
     """
     rows = {op: _row(by_precision) for op, by_precision in counts.items()}
+    rest = [op for op, row in rows.items() if not any(row[1:3])]
+    if brief and len(rest) > 1:
+        merged = [sum(column) for column in zip(*(rows.pop(op) for op in rest), strict=True)]
+        rows[f"{len(rest)} others"] = merged
     order = sorted(rows, key=lambda op: (-rows[op][1] - rows[op][2], -rows[op][0], op))
     sums = [sum(row[i] for row in rows.values()) for i in range(len(COLUMNS) + 1)]
     head = ["operator", "total", *(name.upper() if name != "other" else name for name in COLUMNS)]
@@ -48,6 +61,29 @@ def _row(by_precision: Mapping[str, int]) -> list[int]:
 
 def _cell(number: int) -> str:
     return str(number) if number else "-"
+
+
+def product_shares(
+    graph: Graph, sizes: Mapping[str, int], lowered: Collection[Node] = ()
+) -> dict[str, float]:
+    """The share of the multiply-accumulates by precision, four digits of it.
+
+    Args:
+        graph: a root graph.
+        sizes: what symbols in shapes stand for.
+        lowered: operations in fp32 that the runtime is to compute in bf16.
+    """
+    found: Counter[str] = Counter()
+    for nested in graph.walk():
+        for node in nested.ordered():
+            if not info(node).has(Trait.MAC):
+                continue
+            with sized(nested, node, sizes):
+                count = macs(nested, node)
+            hint: Precision = "bf16" if node in lowered else "fp32"
+            found[plan_node(nested, node, hint=hint).precision] += count or 0
+    total = found.total()
+    return {name: round(found[name] / total, 4) for name in sorted(found)} if total else {}
 
 
 def quantized_ranges(graph: Graph) -> list[dict[str, object]]:

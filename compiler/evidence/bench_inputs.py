@@ -13,7 +13,8 @@ from optc.evidence.feeds import choose_samples, common_inputs
 from optc.frontend.onnx import load_model
 from optc.ir.types import TensorType
 from optc.launch.needs import used_precisions
-from optc.numerics.compare import Comparison, compare_outputs
+from optc.numerics.compare import compare_outputs
+from optc.numerics.comparison import Comparison
 from optc.numerics.facts import index_limits, required_inputs
 from optc.numerics.inputs import InputHints, fill_hints
 from optc.numerics.sizes import Sizes, choose_sizes, fix_shapes, name_dims
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from optc.evidence.subject import Subject
     from optc.ir.types import Type
     from optc.launch.engines import Engine
-    from optc.numerics.compare import OutputComparison
+    from optc.numerics.comparison import OutputComparison
     from optc.numerics.values import Feeds
     from optc.recipe import Recipe
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from optc.numerics.values import json_number
+from optc.numerics.comparison import json_number
 
 if TYPE_CHECKING:
     from optc.evidence.bench_stats import Ratio, Spread

@@ -17,8 +17,8 @@ from optc.evidence.jump import judge
 from optc.evidence.layers import match_layers
 from optc.evidence.tensor_error import LayerError
 from optc.ir.types import TensorType
+from optc.numerics.comparison import json_number
 from optc.numerics.noise import nudge
-from optc.numerics.values import json_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optc.evidence.tensor_error import TOP, OutputError
-from optc.numerics.values import json_number
+from optc.numerics.comparison import json_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -62,6 +62,8 @@ class Trait(Flag):
     """Converts between real and quantized numbers, or is computed on quantized ones."""
     GROWS = auto()
     """Generates or repeats data: the result may be far larger than all operands together."""
+    SELECTS = auto()
+    """Result elements are operand elements, their negatives or zero: chosen, nothing is rounded."""
     SHAPE_ONLY = auto()
     """Depends on the shape of operand 0, not on its elements."""
 
@@ -100,14 +102,16 @@ _MOVE, _GROWS, _RANDOM, _QUANTIZE = (
 
 _ROWS: Final[tuple[tuple[str, Trait, str], ...]] = (
     # ---- ONNX's own domain, all versions -------------------------------------------------------
-    ("", _E | _U, "Abs Acos Acosh Asin Asinh Atan Atanh Ceil Cos Cosh Erf Exp Floor Log Neg"),
+    ("", _E | _U, "Acos Acosh Asin Asinh Atan Atanh Ceil Cos Cosh Erf Exp Floor Log"),
+    ("", _E | _U | Trait.SELECTS, "Abs Neg Relu Clip"),
     ("", _E | _U, "Reciprocal Round Sign Sin Sinh Sqrt Tan Tanh IsInf IsNaN Not BitwiseNot"),
-    ("", _E | _U, "Celu Clip Elu Gelu HardSigmoid HardSwish LeakyRelu Mish Relu Selu Shrink"),
+    ("", _E | _U, "Celu Elu Gelu HardSigmoid HardSwish LeakyRelu Mish Selu Shrink"),
     ("", _E | _U, "Sigmoid Softplus Softsign Swish ThresholdedRelu RegexFullMatch"),
     ("", _E | _U, "Cast CastLike BitCast"),
     ("", _E | _U | _MOVE, "Identity"),
     ("", _E | _U | _RANDOM, "Bernoulli Dropout"),
-    ("", _E | _C, "Add Mul And Or Xor BitwiseAnd BitwiseOr BitwiseXor Equal Max Min"),
+    ("", _E | _C, "Add Mul And Or Xor BitwiseAnd BitwiseOr BitwiseXor Equal"),
+    ("", _E | _C | Trait.SELECTS, "Max Min"),
     ("", _E, "Sub Div Pow Mod BitShift PRelu SwiGLU Sum Mean StringConcat"),
     ("", _E, "Greater GreaterOrEqual Less LessOrEqual"),
     ("", _E | _MOVE, "Where"),
@@ -115,10 +119,13 @@ _ROWS: Final[tuple[tuple[str, Trait, str], ...]] = (
     ("", _MOVE, "Gather GatherElements GatherND Scatter ScatterElements ScatterND TensorScatter"),
     ("", _MOVE, "DepthToSpace SpaceToDepth ReverseSequence Compress Trilu"),
     ("", _MOVE | _GROWS, "Expand Tile Pad CenterCropPad MaxUnpool"),
-    ("", Trait.REDUCTION, "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean"),
-    ("", Trait.REDUCTION, "ReduceMin ReduceProd ReduceSum ReduceSumSquare ArgMax ArgMin"),
-    ("", Trait.REDUCTION | Trait.POOLING, "GlobalAveragePool GlobalLpPool GlobalMaxPool"),
-    ("", Trait.POOLING, "AveragePool LpPool MaxPool MaxRoiPool RoiAlign"),
+    ("", Trait.REDUCTION, "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean"),
+    ("", Trait.REDUCTION, "ReduceProd ReduceSum ReduceSumSquare ArgMax ArgMin"),
+    ("", Trait.REDUCTION | Trait.SELECTS, "ReduceMax ReduceMin"),
+    ("", Trait.REDUCTION | Trait.POOLING, "GlobalAveragePool GlobalLpPool"),
+    ("", Trait.REDUCTION | Trait.POOLING | Trait.SELECTS, "GlobalMaxPool"),
+    ("", Trait.POOLING, "AveragePool LpPool MaxRoiPool RoiAlign"),
+    ("", Trait.POOLING | Trait.SELECTS, "MaxPool"),
     ("", Trait.NORMALIZATION, "Softmax LogSoftmax LayerNormalization RMSNormalization LRN"),
     ("", Trait.NORMALIZATION, "GroupNormalization InstanceNormalization LpNormalization"),
     ("", Trait.NORMALIZATION, "MeanVarianceNormalization"),

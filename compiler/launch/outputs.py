@@ -10,7 +10,7 @@ import numpy as np
 
 from optc.errors import DataError
 from optc.files import replacing_file
-from optc.numerics.values import json_number
+from optc.numerics.comparison import json_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

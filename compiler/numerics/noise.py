@@ -20,7 +20,7 @@ from optc.numerics.tolerance import EXACT, Noise
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from optc.numerics.compare import OutputComparison
+    from optc.numerics.comparison import OutputComparison
     from optc.numerics.values import Array, Feeds, Value
 
 _NUDGED: Final = (np.float16, np.float32, np.float64)

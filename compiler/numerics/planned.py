@@ -126,6 +126,8 @@ def _in_graph(node: Node, meant: Precision | None, hint: Precision) -> tuple[str
     if meant == "int8":
         if info(node).has(Trait.QUANTIZE):
             return "int8", "integer operator"
+        if not info(node).has(Trait.MAC):
+            return "int8", "between DequantizeLinear and QuantizeLinear"
         return "int8", "its operands come from DequantizeLinear"
     if meant is not None:
         if meant == "fp32" and hint != "fp32":

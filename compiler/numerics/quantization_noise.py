@@ -38,6 +38,7 @@ _SINGLE: Final = 10 * math.log10(12 * 16**2)
 _AMPLIFIED: Final = 20 * math.log10(4)
 _LEAST: Final = 20 * math.log10(2)
 _PEAK: Final = 8.0
+_ANEW: Final = math.sqrt(2)
 _MOST_FLIPS: Final = 2.0**-5
 
 
@@ -105,8 +106,9 @@ def kernel_bounds(
 
     Kernels round elements on the edge to the neighbouring step: one of 64 elements per rounding
     (`optc.numerics.roundings.QUANTIZE_ERROR`), which adds up like a random walk. They leave out
-    roundings between operations that they fuse. That moves a result by no more than all the
-    roundings together do, and this is known: it is the difference between the graph and its source.
+    roundings between operations that they fuse. That moves a result by no more than taking all the
+    roundings anew would: sqrt(2) times the difference between the graph and its source, twice the
+    largest one.
 
     Args:
         bounds: what floating-point rounding explains, by output.
@@ -123,8 +125,9 @@ def kernel_bounds(
         stats.update(array, known[name])
         own = found.get(name, Tolerance())
         edge = QUANTIZE_ERROR * math.sqrt(counts.get(name, 0))
-        relative = max(edge, stats.rms_error / stats.rms_signal if stats.rms_signal else 0.0)
-        peak = stats.max_abs_error / stats.peak_signal if stats.peak_signal else 0.0
+        known_error = stats.rms_error / stats.rms_signal if stats.rms_signal else 0.0
+        relative = max(edge, _ANEW * known_error)
+        peak = 2 * stats.max_abs_error / stats.peak_signal if stats.peak_signal else 0.0
         noise = Tolerance(
             relative=relative,
             peak=max(peak, _PEAK * relative),

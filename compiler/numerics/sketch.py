@@ -30,6 +30,9 @@ _TOLERANCE: Final = 3e-4  # three units of the last digit that is written
 # One unit in the last place, relative: what a last bit that falls the other way changes at most.
 _UNIT: Final = {DType.F16: 2.0**-10, DType.BF16: 2.0**-7}
 _NARROW: Final = 2.0**-5  # eight bits and less: codes that fall to the neighbouring one
+_CODES: Final = (
+    2.0**-8
+)  # wider codes, the biases of int8 products: hundreds of steps, few of them fall
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,9 @@ class Sketch:
 
 def tolerance(dtype: DType, least: float = _TOLERANCE) -> float:
     """Relative difference up to which tensors of this element type count as the same."""
-    return max(least, _NARROW if dtype.bits <= 8 else _UNIT.get(dtype, 0.0))
+    if dtype.bits <= 8:
+        return max(least, _NARROW)
+    return max(least, _CODES if dtype.is_integer else _UNIT.get(dtype, 0.0))
 
 
 def sketch(tensor: Tensor) -> Sketch:

@@ -32,9 +32,11 @@ _BYTES: Final = frozenset({DType.U8, DType.I8})
 def precision(graph: Graph, node: Node) -> Precision | None:
     """What a node computes in: int8 also between DequantizeLinear; None for other arithmetic."""
     row = info(node)
-    if row.has(Trait.MAC) and row.has(Trait.QUANTIZE):
-        return "int8"
     operands = [value for value in graph.operands(node)[:2] if value is not None]
+    if row.has(Trait.QUANTIZE) and (row.has(Trait.MAC) or _is_on_integers(node, operands)):
+        return "int8"
+    if not row.has(Trait.MAC) and not row.has(Trait.DATA_MOVEMENT) and _is_between(graph, node):
+        return "int8"
     if row.has(Trait.MAC) and operands and all(_dequantizes(value.node) for value in operands):
         quantized = [graph.operand(value.node, 0) for value in operands]
         if all(value is not None and _dtype(value) in _BYTES for value in quantized):
@@ -43,6 +45,20 @@ def precision(graph: Graph, node: Node) -> Precision | None:
         if value is not None and _dtype(value) in _PRECISIONS:
             return _PRECISIONS[_dtype(value)]
     return None
+
+
+def _is_on_integers(node: Node, operands: list[Value]) -> bool:
+    """Whether an operator of ONNX Runtime computes on bytes, and does not only convert."""
+    converts = node.op_type in {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+    return not converts and any(_dtype(value) in _BYTES for value in operands)
+
+
+def _is_between(graph: Graph, node: Node) -> bool:
+    """Whether what an operation computes on is dequantized, and its result quantized."""
+    operands = [v for v in graph.operands(node) if v is not None and _dtype(v) in _PRECISIONS]
+    if not operands or len(node.outputs) != 1 or not _is_folded(graph, node.output):
+        return False
+    return all(_dequantizes(value.node) for value in operands)
 
 
 def traffic(graph: Graph, node: Node) -> int | None:

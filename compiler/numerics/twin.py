@@ -5,7 +5,7 @@
 Kernels for bfloat16 multiply exactly, accumulate in float32 and round each result once, to nearest
 even; so the twin differs from them by the order of their sums alone, and where a runtime fuses
 operations and keeps the value between them in float32. ONNX Runtime keeps the pair of Casts at
-every optimization level. Moving data is exact and is not followed by a pair.
+every optimization level. Moving data, and choosing from it, is exact and not followed by a pair.
 
 Source: Intel SDM, VDPBF16PS, TDPBF16PS (float32 sums, denormals are zero) and VCVTNEPS2BF16
 (nearest even, denormals are zero); ONNX operator Cast.
@@ -48,7 +48,7 @@ _TYPE_ATTRIBUTES: Final = (
 )
 """Attributes whose number is an element type; `to` is that of Cast."""
 
-_EXACT: Final = (Trait.DATA_MOVEMENT, Trait.CONTROL_FLOW, Trait.SHAPE_ONLY)
+_UNCOMPUTED: Final = (Trait.DATA_MOVEMENT, Trait.CONTROL_FLOW, Trait.SHAPE_ONLY)
 _TINY: Final = float(np.finfo(np.float32).tiny)
 
 
@@ -91,7 +91,7 @@ def computing(graph: Graph) -> Iterator[Node]:
     """The operations that do arithmetic in bfloat16, those of nested graphs too, in order."""
     for nested in graph.walk():
         for node in nested.ordered():
-            if not _is_exact(node) and not node.is_op("Cast") and _touches(nested, node):
+            if _is_computed(node) and not node.is_op("Cast") and _touches(nested, node):
                 yield node
 
 
@@ -100,9 +100,13 @@ def _touches(graph: Graph, node: Node) -> bool:
     return any(_is_narrow(value.type) for value in values if value is not None)
 
 
-def _is_exact(node: Node) -> bool:
-    row = info(node)
-    return any(row.has(trait) for trait in _EXACT)
+def _is_computed(node: Node) -> bool:
+    return not any(info(node).has(trait) for trait in _UNCOMPUTED)
+
+
+def _rounds(node: Node) -> bool:
+    """Whether results may be other numbers than those that went in."""
+    return _is_computed(node) and not info(node).has(Trait.SELECTS)
 
 
 def _is_narrow(type_: Type | None) -> bool:
@@ -231,7 +235,7 @@ class _Widening:
             if value is None or value not in self._narrow:
                 continue
             graph.set_type(value, _wide(value.type))
-            if self._rounds and isinstance(value.type, TensorType) and not _is_exact(node):
+            if self._rounds and isinstance(value.type, TensorType) and _rounds(node):
                 self._round(graph, value)
 
     def _widen_cast(self, graph: Graph, node: Node) -> bool:

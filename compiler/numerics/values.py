@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -89,11 +88,6 @@ def _dense(sparse: SparseTensor) -> Array:
 
 def _key(key: int | bytes) -> int | str:
     return key if isinstance(key, int) else _text(key)
-
-
-def json_number(value: float) -> float | str:
-    """`value` as JSON can hold it: infinities and NaN become ``"inf"``, ``"-inf"``, ``"nan"``."""
-    return value if math.isfinite(value) else str(float(value))
 
 
 def float_tensors(outputs: Mapping[str, Value]) -> Iterator[tuple[str, Array]]:

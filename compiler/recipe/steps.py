@@ -66,18 +66,25 @@ class Step:
 
     def content(self) -> dict[str, object]:
         """The step as canonical data, with every option."""
-        options = _canonical(self.options.model_dump())
+        options = canonical(self.options.model_dump())
         return {"name": self.name, "options": options, "when": self.when}
 
+    def asked(self) -> str | dict[str, object]:
+        """The step as a recipe would write it: its name, or its name with what is no default."""
+        options = canonical(self.options.model_dump(exclude_defaults=True))
+        if self.when is not None:
+            options["when"] = self.when
+        return {self.name: options} if options else self.name
 
-def _canonical(value: Any) -> Any:
+
+def canonical(value: Any) -> Any:
     """JSON data that does not depend on the order that sets happen to have."""
     if isinstance(value, dict):
-        return {str(key): _canonical(item) for key, item in value.items()}
+        return {str(key): canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_canonical(item) for item in value]
+        return [canonical(item) for item in value]
     if isinstance(value, set | frozenset):
-        return sorted((_canonical(item) for item in value), key=json.dumps)
+        return sorted((canonical(item) for item in value), key=json.dumps)
     return to_jsonable_python(value)
 
 

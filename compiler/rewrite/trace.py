@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Sources:
+    """What is left of provenance in a result that was read back: the names at its end."""
+
+    names: tuple[str, ...]
+
+    def sources(self) -> tuple[str, ...]:
+        """Names of operations of the source model."""
+        return self.names
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a rule did not apply somewhere.
 
@@ -36,7 +47,7 @@ class Refusal:
     miss: bool = False
     family: str = field(default="", compare=False)
     depth: int = field(default=0, compare=False)
-    origin: Origin | None = field(default=None, compare=False, repr=False)
+    origin: Origin | Sources | None = field(default=None, compare=False, repr=False)
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from optc.numerics.compare import Comparison, OutputComparison, compare_outputs
+from optc.numerics.compare import compare_outputs
+from optc.numerics.comparison import Comparison, OutputComparison
 from optc.numerics.tolerance import EXACT, Tolerance
 
 if TYPE_CHECKING:

@@ -56,6 +56,11 @@ def test_codes_one_step_off_are_not_seen_and_other_scales_are() -> None:
     off = codes + (RNG.random(4096) < 0.05)
     assert close(codes, off, DType.I8)
     assert not close(codes, (codes * 0.9).round(), DType.I8)
+    biases = np.array([827.0, -310, 95, 1204, -77, 640, -950, 33, 410, -620, 75, -1100])
+    off = biases.copy()
+    off[3] += 1
+    assert close(biases, off, DType.I32)
+    assert not close(biases, biases + 20, DType.I32)
 
 
 def test_extreme_contents() -> None:

@@ -6,12 +6,12 @@ import pytest
 
 from optc.ir.tensor import SparseTensor, Tensor
 from optc.ir.types import DType
+from optc.numerics.comparison import json_number
 from optc.numerics.values import (
     float_tensors,
     from_datum,
     is_floating,
     is_small_integer,
-    json_number,
     native,
 )
 

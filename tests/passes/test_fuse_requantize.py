@@ -10,6 +10,7 @@ from helpers.observed import quantize
 from helpers.pass_checks import run, seeded
 from helpers.promises import refused, run_pass
 from optc.ir import Graph, clone
+from optc.numerics.traffic import precision
 from optc.passes import InferShapes, PassContext
 from optc.passes.fuse_requantize import FuseRequantize
 
@@ -212,3 +213,25 @@ def test_what_has_no_operator_on_integers(body: str, reason: str) -> None:
     result = run_pass(FuseRequantize(FuseRequantize.Options(form="qoperator")), graph)
     assert not result.changed
     assert refused(result)["integer-operator"] == reason
+
+
+def test_what_is_computed_on_integers_is_planned_in_int8() -> None:
+    """Sums and pools between quantization, and the operators of ONNX Runtime for them."""
+    graph = graph_from_text(
+        """
+        <ir_version: 10, opset_import: ["" : 21]>
+        g (float[1,2,6,6] x) => (float[1,2,1,1] y)
+        <float[2,2,1,1] w = {1,-2,3,0.5}, float[2,2,1,1] v = {-1,1,2,1}>
+        { a = Conv (x, w)  c = Conv (a, v)  s = Add (c, a)  t = Tanh (s)
+          p = GlobalAveragePool (s)  y = Conv (p, v) }
+        """
+    )
+    quantize(graph, placement="kernels")
+    for form in ("qdq", "qoperator"):
+        run_pass(FuseRequantize(FuseRequantize.Options(form=form)), graph)
+        found = {node.op_type: precision(graph, node) for node in graph.ordered()}
+        assert found.pop("Tanh") == "fp32"
+        assert found.pop("QuantizeLinear") == "fp32"
+        assert found.pop("DequantizeLinear") == "fp32"
+        assert set(found.values()) == {"int8"}, form
+        assert len(found) == 3

@@ -1,0 +1,77 @@
+"""Prices of operations: what decides is which of two is lower."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers import graph_from_text
+from optc.ir import DType, Graph
+from optc.numerics.prices import Prices
+from optc.passes import InferShapes, PassContext
+from optc.targets import load_runtime, load_target
+
+
+def typed(text: str) -> Graph:
+    graph = graph_from_text(text)
+    InferShapes().apply(graph, PassContext())
+    return graph
+
+
+def prices(target: str, **sizes: int) -> Prices:
+    return Prices(load_target(target), load_runtime("onnxruntime"), sizes)
+
+
+def product(size: int | str) -> Graph:
+    return typed(
+        f"""<ir_version: 8, opset_import: ["" : 13]>
+        g (float[{size},512] x, float[512,512] w) => (float[A,B] y) {{ y = MatMul (x, w) }}"""
+    )
+
+
+def test_large_products_gain_what_the_peaks_say() -> None:
+    graph = product(512)
+    (node,) = graph.ordered()
+    ratios = {}
+    for target in ("skylake", "cascadelake"):
+        known = prices(target)
+        floats, integers = known.of(graph, node, "fp32"), known.of(graph, node, "int8")
+        assert floats is not None
+        assert integers is not None
+        ratios[target] = floats / integers
+    # Peaks differ by 4/3 and 4, efficiencies by 8/9; results and the operation itself cost alike.
+    assert ratios["skylake"] == pytest.approx(4 / 3 * 8 / 9, rel=0.05)
+    assert ratios["cascadelake"] == pytest.approx(4 * 8 / 9, rel=0.15)
+
+
+def test_depthwise_convolutions_gain_nothing() -> None:
+    graph = typed(
+        """<ir_version: 8, opset_import: ["" : 13]>
+        g (float[1,64,28,28] x, float[64,1,3,3] w) => (float[A,B,C,D] y)
+        { y = Conv <group = 64, pads = [1,1,1,1]> (x, w) }"""
+    )
+    (node,) = graph.ordered()
+    known = prices("cascadelake")
+    floats, integers = known.of(graph, node, "fp32"), known.of(graph, node, "int8")
+    assert floats is not None
+    assert integers is not None
+    assert integers >= floats
+
+
+def test_open_sizes() -> None:
+    graph = product("N")
+    (node,) = graph.ordered()
+    (x, _) = graph.inputs
+    assert prices("cascadelake").of(graph, node, "fp32") is None
+    assert prices("cascadelake").conversion(graph, x) is None
+    small, large = prices("cascadelake", N=1), prices("cascadelake", N=1000)
+    first, second = small.of(graph, node, "fp32"), large.of(graph, node, "fp32")
+    assert first is not None
+    assert second is not None
+    assert first < second
+    converted, more = small.conversion(graph, x), large.conversion(graph, x)
+    assert converted is not None
+    assert more is not None
+    assert converted < more
+    assert x.type is not None
+    assert "N" in str(x.type)  # stays open
+    assert DType.F32.value in str(x.type)
