@@ -17,6 +17,7 @@ from optc.emitter import Emitter
 from optc.groups import (
     context_of,
     decided,
+    describe_source,
     external_files,
     prediction_sizes,
     read_source,
@@ -25,20 +26,17 @@ from optc.groups import (
     target_digest,
     target_groups,
 )
-from optc.ir import clone
 from optc.ir.text import print_graph
 from optc.launch import Emitted, render_launch
 from optc.launch.needs import used_precisions
-from optc.passes.base import PassContext
-from optc.pipeline import run_pipeline
+from optc.page import PAGE, REPORT, page_of
 from optc.planning import plan
-from optc.prepare import Prepared, TargetPlan, lowering_steps, planned_step, prepare
+from optc.prepare import Prepared, TargetPlan, prepare
 from optc.reads import files_read
-from optc.recipe import resolve_pipeline
 from optc.results import Artifact, CompileResult, Plan
 from optc.rewrite.decisions import Decisions
+from optc.running import run_passes
 from optc.saturating import saturates_without_vnni
-from optc.targets import load_runtime, load_target
 from optc.verified import find_verification, keep_verification, verification_key
 from optc.warm import Request
 from optc.warnings import compile_warnings
@@ -68,42 +66,7 @@ __all__ = [
 ]
 
 GRAPH_TEXT = "graph.txt"
-REPORT = "report.json"
 _EXECUTABLE = 0o755
-
-
-def run_passes(
-    graph: Graph,
-    pipeline: str | Sequence[object] | None = None,
-    *,
-    target: str = "cascadelake",
-    runtime: str = "onnxruntime",
-    lower: bool = True,
-    dump_dir: Path | None = None,
-    progress: Progress | None = None,
-) -> PassRun:
-    """Run a pipeline over a copy of a graph, and write the result in the forms of the runtime.
-
-    Args:
-        graph: the graph; it stays as it is.
-        pipeline: what a recipe's `pipeline` accepts: a preset's name, or a list of steps; None for
-            the default preset.
-        target: CPU target.
-        runtime: runtime that will execute the model.
-        lower: whether operators get the forms that the runtime computes fastest, or those that
-            every runtime has.
-        dump_dir: where to write the canonical text after each pass.
-        progress: told before each pass.
-
-    Raises:
-        RecipeError: the pipeline does not validate.
-        CapabilityError: a step needs what target or runtime do not have.
-    """
-    cpu, engine = load_target(target), load_runtime(runtime)
-    steps = [planned_step(step, cpu, engine) for step in resolve_pipeline(pipeline)]
-    steps.extend(lowering_steps(engine if lower else None, domains=engine.domains))
-    context = PassContext(cpu.id, engine.id, cpu=cpu)
-    return run_pipeline(lambda: clone(graph), steps, context, dump_dir=dump_dir, progress=progress)
 
 
 def compile(
@@ -150,6 +113,7 @@ def compile(
     with job.clock("total"), replacing(out) as folder:
         for group, run in run_groups(prepared, job.source, job.sizes, dump_dir, progress, store):
             job.emit(group, run, folder)
+        job.write_pages(folder)
         manifest = job.manifest()
         write_manifest(folder, manifest)
         missed = job.missed
@@ -206,6 +170,8 @@ class _Compile:
         self.warnings: list[str] = []
         self.source_ops: dict[str, int] = {}
         self.external: list[Path] = []
+        self.told: dict[str, object] = {}
+        self.reports: dict[str, dict[str, object]] = {}
         self.source_bytes = 0
         self.sizes: dict[str, int] = {}
 
@@ -223,6 +189,7 @@ class _Compile:
         graph = read_source(self.recipe)
         if not self.source_ops:
             self.source_ops = op_counts(graph)
+            self.told = describe_source(graph)
             self.source_bytes = constant_bytes(graph)
             self.sizes.update(prediction_sizes(self.recipe, graph))
             self.external = external_files(graph)
@@ -326,9 +293,11 @@ class _Compile:
         self.warnings += [text for text in (*warnings, *notes) if text not in self.warnings]
         report = build_report(
             name=self.recipe.name,
+            asked=self.recipe.asked(),
             target=item.target,
             runtime=item.runtime,
             source_ops=self.source_ops,
+            source=self.told,
             source_bytes=self.source_bytes,
             graph=graph,
             steps=steps,
@@ -339,17 +308,20 @@ class _Compile:
             lowered=lowered,
         )
         write_json(place / REPORT, report)
-        self.artifacts[item.target.id] = Artifact(
-            item.target.id,
-            place,
-            place / self.emitter.model_file,
-            place / REPORT,
-            place / "launch",
-            steps,
-            verification,
+        self.reports[item.target.id] = report
+        counts, shares = (
             precision_counts(graph, lowered),
             product_shares(graph, self.sizes, lowered),
         )
+        file = self.emitter.model_file
+        made = Artifact.at(place, file, steps, verification, counts, shares)
+        self.artifacts[item.target.id] = made
+
+    def write_pages(self, folder: Path) -> None:
+        """Write report.html of every target."""
+        for name in self.reports:
+            with self.clock("page"):
+                (folder / name / PAGE).write_bytes(page_of(folder / name, self.reports).encode())
 
     @property
     def missed(self) -> GoalMissed | None:
@@ -376,16 +348,7 @@ class _Compile:
 
     def result(self, out: Path, targets: Sequence[str] | None) -> CompileResult:
         """The result, with paths in the output folder."""
-        moved = {
-            name: replace(
-                artifact,
-                folder=out / name,
-                model=out / name / self.emitter.model_file,
-                report=out / name / REPORT,
-                launch=out / name / "launch",
-            )
-            for name, artifact in self.artifacts.items()
-        }
+        moved = {name: artifact.moved(out / name) for name, artifact in self.artifacts.items()}
         return CompileResult(
             name=self.recipe.name,
             model=self.recipe.model_path,

@@ -8,12 +8,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from optc.cache import MemoryStore, digest_of
+from optc.emit.drawing import Drawing
 from optc.emit.folder import file_digest
 from optc.frontend.onnx import load_model
+from optc.ir import clone
 from optc.ir.bind import bind_inputs
 from optc.ir.dump import all_tensors
 from optc.numerics.timing import assumed_sizes, timer
-from optc.passes.base import AccuracyGoal
+from optc.passes import InferShapes
+from optc.passes.base import AccuracyGoal, PassContext
 from optc.pipeline import run_pipeline
 from optc.rewrite.decisions import Decisions
 from optc.stages import Stages, step_keys
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
 
     from optc.cache import Store
     from optc.ir import Graph
-    from optc.passes.base import PassContext
     from optc.pipeline import PassRun, Progress
     from optc.prepare import Prepared, TargetPlan
     from optc.recipe import Recipe
@@ -42,6 +44,13 @@ def read_source(recipe: Recipe) -> Graph:
     graph = load_model(recipe.model_path, sha256=recipe.model.sha256)
     bind_inputs(graph, {name: spec.dims for name, spec in recipe.inputs.items() if spec.dims})
     return graph
+
+
+def describe_source(graph: Graph) -> dict[str, object]:
+    """The source model as data to draw, with all types that can be inferred."""
+    typed = clone(graph)
+    InferShapes().apply(typed, PassContext())
+    return Drawing(typed).describe()
 
 
 def context_of(recipe: Recipe, plan: TargetPlan, progress: Progress | None = None) -> PassContext:

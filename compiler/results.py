@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from optc.page import PAGE, REPORT
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
@@ -109,6 +111,7 @@ class Artifact:
         folder: its folder in the output.
         model: the emitted model.
         report: report.json.
+        page: report.html, the same for people.
         launch: folder with the launch config.
         steps: what the passes did.
         verification: the comparison with the source model; None when it was switched off.
@@ -120,11 +123,41 @@ class Artifact:
     folder: Path
     model: Path
     report: Path
+    page: Path
     launch: Path
     steps: tuple[StepRecord, ...]
     verification: Verification | None
     precision: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     shares: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def at(
+        cls,
+        folder: Path,
+        model_file: str,
+        steps: tuple[StepRecord, ...],
+        verification: Verification | None,
+        precision: Mapping[str, Mapping[str, int]],
+        shares: Mapping[str, float],
+    ) -> Artifact:
+        """What lies in a folder that bears the name of its target."""
+        return cls(
+            folder.name,
+            folder,
+            folder / model_file,
+            folder / REPORT,
+            folder / PAGE,
+            folder / "launch",
+            steps,
+            verification,
+            precision,
+            shares,
+        )
+
+    def moved(self, folder: Path) -> Artifact:
+        """The same in another folder."""
+        own = self.steps, self.verification, self.precision, self.shares
+        return Artifact.at(folder, self.model.name, *own)
 
     def to_dict(self) -> dict[str, object]:
         """The artifact as data, with measured figures and times."""
@@ -132,6 +165,7 @@ class Artifact:
             "folder": str(self.folder),
             "model": str(self.model),
             "report": str(self.report),
+            "page": str(self.page),
             "launch": str(self.launch),
             "passes": [
                 {**step.to_dict(), "seconds": round(step.seconds, 4)} for step in self.steps

@@ -183,6 +183,7 @@ class Request:
                     "verification": artifact.verification
                     and dump_verification(artifact.verification),
                     "precision": {op: dict(row) for op, row in artifact.precision.items()},
+                    "shares": dict(artifact.shares),
                 }
                 for name, artifact in result.artifacts.items()
             },
@@ -193,16 +194,14 @@ class Request:
     def _result(self, data: Mapping[str, Any], out: Path, seconds: float) -> CompileResult:
         artifacts = {}
         for name, item in data["artifacts"].items():
-            place, verification = out / name, item["verification"]
-            artifacts[name] = Artifact(
-                name,
-                place,
-                place / data["model_file"],
-                place / "report.json",
-                place / "launch",
+            verification = item["verification"]
+            artifacts[name] = Artifact.at(
+                out / name,
+                data["model_file"],
                 tuple(load_step(step) for step in item["steps"]),
                 None if verification is None else load_verification(verification),
                 item["precision"],
+                item["shares"],
             )
         return CompileResult(
             name=data["name"],

@@ -47,6 +47,7 @@ def test_the_folder_holds_the_ir_and_its_options(tmp_path: Path) -> None:
             "launch",
             "model.bin",
             "model.xml",
+            "report.html",
             "report.json",
         ]
         options = json.loads((folder / "launch" / "runtime.json").read_text())

@@ -1,7 +1,7 @@
 """Write the documents that follow from the code; with --check, only tell whether they are current.
 
-docs/passes.md, docs/recipe.md, docs/cli.md, docs/errors.md, docs/targets.md,
-recipes/schema.json
+docs/passes.md, docs/recipe.md, docs/cli.md, docs/errors.md, docs/targets.md, docs/library.md,
+docs/decisions/index.md, recipes/schema.json
 """
 
 import ast
@@ -195,6 +195,46 @@ def _schema() -> dict:
     return json_schema()
 
 
+def library() -> str:
+    """What `import optc` offers, from signatures and docstrings."""
+    import optc
+
+    lines = [NOTE + "# Library\n", "All of it, functions first.\n"]
+    for name in sorted(optc.__all__, key=lambda name: (inspect.isclass(getattr(optc, name)), name)):
+        item = getattr(optc, name)
+        if inspect.isclass(item):
+            lines += [f"## {name}\n", f"`class optc.{name}`\n", *_doc(item)]
+        elif callable(item):
+            lines += [f"## {name}\n", "```python", _signature(name, item), "```\n", *_doc(item)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def decisions() -> str:
+    """The list of decisions, by the titles of their files."""
+    lines = [NOTE + "# Decisions\n"]
+    lines += ["What others will ask about: the context, what was decided, what follows from it.\n"]
+    for path in sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md")):
+        title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        lines.append(f"- [{title}]({path.name})")
+    return "\n".join(lines) + "\n"
+
+
+def _doc(item: object) -> list[str]:
+    return ["```text", inspect.getdoc(item) or "", "```\n"]
+
+
+def _signature(name: str, item: Any) -> str:
+    """One parameter a line, annotations as they are written."""
+    signature = inspect.signature(item)
+    back = signature.return_annotation
+    inner: list[str] = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in inner:
+            inner.append("*")
+        inner.append(str(parameter).replace("'", ""))
+    return f"optc.{name}(\n" + "".join(f"    {part},\n" for part in inner) + f") -> {back}"
+
+
 def targets() -> str:
     """Every CPU and runtime with its numbers and their sources."""
     from optc.targets.markdown import render_markdown
@@ -213,6 +253,8 @@ DOCUMENTS = {
     "docs/cli.md": cli,
     "docs/errors.md": errors,
     "docs/targets.md": targets,
+    "docs/library.md": library,
+    "docs/decisions/index.md": decisions,
     "recipes/schema.json": schema,
 }
 

@@ -30,6 +30,9 @@ from optc.cli import (
     inspect as inspect_,
 )
 from optc.cli import (
+    report as report_,
+)
+from optc.cli import (
     run as run_,
 )
 from optc.cli.command import App, with_common_options
@@ -75,6 +78,7 @@ app.command("passes")(passes.run)
 app.command("inspect")(inspect_.run)
 app.command("diff")(diff.run)
 app.command("compare")(compare.run)
+app.command("report")(report_.run)
 app.command("run")(run_.run)
 app.command("audit")(audit.run)
 app.command("bench")(bench.run)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optc.errors import OutputError
-from optc.files import unwritable
+from optc.files import replacing_file, unwritable, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -118,10 +118,35 @@ def write_manifest(folder: Path, content: Mapping[str, object]) -> None:
     write_json(folder / MANIFEST, {**content, "files": listed})
 
 
+def write_again(folder: Path, name: str, content: bytes) -> None:
+    """Write a file of an output anew, and what the manifest says of it.
+
+    Args:
+        folder: the output folder; without a manifest only the file is written.
+        name: the file's path in it.
+        content: its bytes.
+
+    Raises:
+        OutputError: ``output-unwritable``.
+    """
+    manifest = folder / MANIFEST
+    with replacing_file(folder / name) as file:
+        file.write(content)
+    if not _listed(manifest):
+        return
+    told = json.loads(manifest.read_text(encoding="utf-8"))
+    told["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    told["files"] = dict(sorted(told["files"].items()))
+    write_text(manifest, _as_text(told))
+
+
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write JSON as a person reads it: indented, in the order given, with a final newline."""
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(_as_text(content), encoding="utf-8")
+
+
+def _as_text(content: Mapping[str, object]) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def file_digest(path: Path) -> str:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from optc.emit.drawing import Drawing
 from optc.emit.statistics import constant_bytes, product_shares, quantized_ranges
 from optc.numerics.planned import plan_node
 from optc.rewrite.near_misses import near_misses
@@ -61,10 +62,12 @@ def node_rows(
     for that on the target with its ``isa``, and ``expected`` with an ``obstacle`` where it computes
     in another precision. Those in `lowered` the runtime computes in bf16, whatever `hint` says of
     the rest. ``sqnr_db`` is what `noise` says of the label, in whole decibels: more digits depend
-    on the machine. ``made_by`` and ``sources`` stand only on operations that a pass made.
+    on the machine. ``made_by`` and ``sources`` stand only on operations that a pass made. ``type``,
+    ``inputs`` and ``inside`` are those of `Drawing`.
     """
     table = shipped_kernels(runtime.id)
     rows: list[dict[str, object]] = []
+    links = iter(Drawing(graph).rows())
     for nested in graph.walk():
         for node in nested.ordered():
             told: Precision = "bf16" if node in lowered else "fp32" if lowered else hint
@@ -88,7 +91,7 @@ def node_rows(
             if node.origin is not None and node.origin.made_by:
                 row["made_by"] = list(node.origin.passes())
                 row["sources"] = list(node.origin.sources())
-            rows.append(row)
+            rows.append(row | next(links))
     return rows
 
 
@@ -108,9 +111,11 @@ def obstacles(rows: Iterable[Mapping[str, object]], runtime: Runtime) -> list[st
 def build_report(
     *,
     name: str,
+    asked: Mapping[str, object],
     target: Target,
     runtime: Runtime,
     source_ops: Mapping[str, int],
+    source: Mapping[str, object],
     source_bytes: int,
     graph: Graph,
     steps: Sequence[StepRecord],
@@ -124,9 +129,11 @@ def build_report(
 
     Args:
         name: the recipe's name.
+        asked: what the recipe says.
         target: CPU target.
         runtime: runtime that will execute the model.
         source_ops: `op_counts` of the model as it was read.
+        source: the model as it was read, as `Drawing.describe` tells it.
         source_bytes: bytes of its constants.
         graph: the final graph.
         steps: what the passes did.
@@ -137,31 +144,43 @@ def build_report(
         nodes: `node_rows` of the final graph.
         lowered: operations in fp32 that the runtime is to compute in bf16.
     """
-    result_ops = op_counts(graph)
     return {
         "schema_version": 1,
         "name": name,
+        "recipe": dict(asked),
         "target": target.id,
         "runtime": runtime.id,
         "opset": graph.opset,
-        "operations": {
-            "source": sum(source_ops.values()),
-            "result": sum(result_ops.values()),
-            "source_by_type": dict(source_ops),
-            "result_by_type": result_ops,
-        },
+        "operations": _operations(source_ops, op_counts(graph)),
         "precision": precision_counts(graph, lowered),
         "multiply_adds": product_shares(graph, outlook[1], lowered),
         "constant_bytes": {"source": source_bytes, "result": constant_bytes(graph)},
         "ranges": quantized_ranges(graph),
         "passes": [step.to_dict() for step in steps],
-        "predicted": {
-            "microseconds": round(outlook[0] * 1e6, 3),
-            "sizes": dict(outlook[1]),
-            "gain": Gain.total(step.gain for step in steps).to_dict(),
-        },
+        "predicted": _predicted(steps, *outlook),
         "near_misses": [item.to_dict() for item in near_misses(steps, graph)],
         "verification": dict(verification),
         "warnings": list(warnings),
         "nodes": list(nodes),
+        "ends": Drawing(graph).ends(),
+        "source": dict(source),
+    }
+
+
+def _operations(source: Mapping[str, int], result: Mapping[str, int]) -> dict[str, object]:
+    return {
+        "source": sum(source.values()),
+        "result": sum(result.values()),
+        "source_by_type": dict(source),
+        "result_by_type": dict(result),
+    }
+
+
+def _predicted(
+    steps: Sequence[StepRecord], seconds: float, sizes: Mapping[str, int]
+) -> dict[str, object]:
+    return {
+        "microseconds": round(seconds * 1e6, 3),
+        "sizes": dict(sizes),
+        "gain": Gain.total(step.gain for step in steps).to_dict(),
     }

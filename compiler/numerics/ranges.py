@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _CLIPS: Final = tuple(float(r) for r in np.linspace(1.0, 0.05, 96))
 """Clipping ratios that mse tries: steps of one percent."""
-_THRESHOLDS: Final = 256
-"""Thresholds that entropy tries: steps below half a percent of the greatest magnitude."""
+_THRESHOLDS: Final = 128
+"""Thresholds that entropy tries: steps below one percent of the greatest magnitude."""
 
 Floats = npt.NDArray[np.float64]
 

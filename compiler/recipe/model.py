@@ -190,6 +190,16 @@ class Recipe(RecipeBody):
         body = self.model_dump(mode="json", exclude=others)
         return {**body, "pipeline": [step.content() for step in self.pipeline]}
 
+    def asked(self) -> dict[str, Any]:
+        """What the recipe says beyond the defaults, as canonical data; files by name only."""
+        left_out = {"schema_version", "name", "output", "folder", "files", "pipeline"}
+        said = self.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
+        said["model"]["path"] = Path(self.model.path).name
+        for source in said.get("data", {}).values():
+            source["path"] = Path(source["path"]).name
+        said["targets"] = [Path(name).name for name in self.targets]
+        return {**said, "pipeline": [step.asked() for step in self.pipeline]}
+
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of `content`: the same for every layout, comment, default and location."""

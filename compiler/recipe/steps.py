@@ -69,6 +69,13 @@ class Step:
         options = canonical(self.options.model_dump())
         return {"name": self.name, "options": options, "when": self.when}
 
+    def asked(self) -> str | dict[str, object]:
+        """The step as a recipe would write it: its name, or its name with what is no default."""
+        options = canonical(self.options.model_dump(exclude_defaults=True))
+        if self.when is not None:
+            options["when"] = self.when
+        return {self.name: options} if options else self.name
+
 
 def canonical(value: Any) -> Any:
     """JSON data that does not depend on the order that sets happen to have."""

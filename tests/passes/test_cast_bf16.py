@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
-from typing import cast as cast_type
 
 import ml_dtypes
 import numpy as np
@@ -12,13 +11,12 @@ import pytest
 
 import optc
 from helpers import graph_from_text
+from helpers.bf16 import SPR, assert_lean, body, cast, casts, dtype, model, run
 from helpers.observers import FixedObserver
-from optc.emit.onnx import serialize
 from optc.errors import CapabilityError
-from optc.ir import DType, TensorType, clone
+from optc.ir import DType, clone
 from optc.ir.text import print_graph
 from optc.ir.verify import verify
-from optc.numerics.evaluate import open_session
 from optc.numerics.twin import twin
 from optc.passes import AssignPrecision, CastBf16, InferShapes, PassContext
 from optc.recipe import resolve_pipeline
@@ -26,82 +24,13 @@ from optc.rewrite.decisions import Decisions
 from optc.rewrite.trace import StepRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from optc.ir import Graph
-    from optc.numerics.values import Array, Feeds
-    from optc.passes import PassResult
+    from optc.numerics.values import Array
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = (
     ROOT / "recipes" / "quickstart" / "mnist_mobilenet.onnx",
     ROOT / "tests" / "models" / "mnist_resnet.onnx",
 )
-SPR = PassContext("sapphirerapids", "openvino")
-
-
-def model(text: str, opset: int = 22) -> Graph:
-    graph = graph_from_text(f'<ir_version: 10, opset_import: ["" : {opset}]>\n{text}')
-    InferShapes().apply(graph, PassContext())
-    return graph
-
-
-def cast(graph: Graph, context: PassContext = SPR, **options: object) -> PassResult:
-    """Run the pass, and check what every pass promises."""
-    before = print_graph(graph)
-    result = CastBf16(CastBf16.Options.model_validate(options)).apply(graph, context)
-    after = print_graph(graph)
-    assert verify(graph) == ()
-    assert result.changed == (after != before) == bool(result.counts)
-    again = CastBf16(CastBf16.Options.model_validate(options)).apply(graph, context)
-    assert not again.changed
-    assert print_graph(graph) == after
-    assert_lean(graph)
-    return result
-
-
-def assert_lean(graph: Graph) -> None:
-    """No value is converted twice to one type, and none there and back."""
-    seen = set()
-    for nested in graph.walk():
-        for node in nested.nodes():
-            source = nested.operand(node, 0)
-            if not node.is_op("Cast") or source is None:
-                continue
-            to = DType.from_onnx(node.get("to"))
-            assert (source, to) not in seen
-            seen.add((source, to))
-            if {dtype(source), to} == {DType.F32, DType.BF16} and source.node.is_op("Cast"):
-                there = nested.operand(source.node, 0)
-                assert there is not None
-                assert dtype(there) is not to
-
-
-def dtype(value: optc.ir.Value) -> DType:
-    assert isinstance(value.type, TensorType)
-    return value.type.dtype
-
-
-def body(graph: Graph) -> list[str]:
-    """The operations in canonical text, without header and types of constants."""
-    return [line.strip() for line in print_graph(graph).splitlines() if "= const" not in line][3:-1]
-
-
-def casts(graph: Graph) -> dict[str, str]:
-    """What is converted to what, over all Casts."""
-    found = {}
-    for node in graph.nodes():
-        source = graph.operand(node, 0)
-        if node.is_op("Cast") and source is not None:
-            found[source.name] = f"{dtype(source).value}->{dtype(node.output).value}"
-    return found
-
-
-def run(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The outputs in onnxruntime."""
-    found = open_session(serialize(graph)).run(cast_type("Feeds", feeds))
-    return cast_type("Mapping[str, Array]", found)
-
 
 SIDES = {
     "one for all users": (

@@ -66,7 +66,9 @@ def test_what_is_int8_stays_int8(place: Path) -> None:
     assert planned(alone, "int8")
     assert planned(both, "int8") == planned(alone, "int8")
     assert planned(both, "bf16")
-    assert planned(both, "bf16") <= planned(alone, "fp32")
+    # Alone, fuse-requantize takes some Clips into the quantization.
+    there = {row["name"] for row in alone["nodes"]}
+    assert planned(both, "bf16") & there <= planned(alone, "fp32")
 
 
 def test_quantization_is_neither_lowered_nor_cast(place: Path) -> None:
