@@ -144,7 +144,7 @@ def write_depfile(path: Path, result: CompileResult) -> None:
 
 def show(result: CompileResult) -> None:
     """Print what was done, how exact and how accurate the result is, and where it lies."""
-    from optc.emit.statistics import is_mixed, precision_table
+    from optc.emit.precision_table import is_mixed, precision_table
 
     for message in result.warnings:
         warn(message)
