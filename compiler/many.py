@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from optc.results import CompileResult
 
 _BASE: Final = 350 << 20
-"""Bytes of a process with all libraries: 135 MiB measured with onnxruntime, and room for another."""
+"""Bytes of a process with all libraries: 135 MiB measured with onnxruntime, and room."""
 _PER_BYTE: Final = 7
 """Times the model's bytes: source and result in the runtime, weights before and after a pass; 6.3
 measured on models of 11 and 91 MB."""
