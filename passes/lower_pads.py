@@ -45,7 +45,7 @@ class LowerPadsOptions(PassOptions):
 class LowerPads(Pass):
     """Pad the last axis before a convolution where its kernel would be slow at the border.
 
-    Refuses: sizes that are not known; automatic padding.
+    Refuses: sizes that are not known; automatic padding; a quantized convolution.
     """
 
     name: ClassVar[str] = "lower-pads"
@@ -72,6 +72,10 @@ class LowerPads(Pass):
             trace.refused(_RULE, node, f"it pads by auto_pad {node.get('auto_pad').decode()}")
             return
         if not pads or not pads[rank - 1] + pads[-1]:
+            return
+        data = graph.operand(node, 0)
+        if data is not None and data.node.is_op("DequantizeLinear"):
+            trace.refused(_RULE, node, "it is quantized, and a Pad would stand between")
             return
         work = _work(graph, node, pads)
         if work is None:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from optc.cache import Cache
 
 app = typer.Typer(
-    help="Look at, empty and check the cache of compiles.",
+    help="Look at, empty and check the cache of compiles.\n\n"
+    "Example: optc cache stats\n"
+    "Example: optc cache verify",
     no_args_is_help=True,
 )
 

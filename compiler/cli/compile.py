@@ -27,7 +27,9 @@ from optc.cli.tables import table
 from optc.files import check_place, write_text
 
 if TYPE_CHECKING:
-    from optc.results import CompileResult
+    from collections.abc import Iterable
+
+    from optc.results import Artifact, CompileResult
     from optc.rewrite.trace import StepRecord
 
 
@@ -144,50 +146,61 @@ def write_depfile(path: Path, result: CompileResult) -> None:
 
 def show(result: CompileResult) -> None:
     """Print what was done, how exact and how accurate the result is, and where it lies."""
-    from optc.emit.statistics import is_mixed, precision_table
-
     for message in result.warnings:
         warn(message)
     note(
         f"{result.name}: {result.model.name} for {', '.join(result.artifacts)} on {result.runtime}"
     )
-    shared = {id(artifact.steps): artifact for artifact in reversed([*result.artifacts.values()])}
-    for artifact in result.artifacts.values():
-        if shared[id(artifact.steps)] is not artifact:
-            continue  # the graph of an earlier target serves this one as well
-        if len(shared) > 1:
-            note(f"  {artifact.target}:")
-        _show_steps(artifact.steps)
-        if is_mixed(artifact.precision):
-            for line in table(precision_table(artifact.precision, brief=True), right=range(1, 6)):
-                note(f"  {line}")
-            shares = (f"{share:.1%} {name.upper()}" for name, share in artifact.shares.items())
-            note(f"  multiply-adds: {', '.join(shares)}")
-        if artifact.verification is not None:
-            for line in artifact.verification.lines():
-                note(f"  {line}")
-        else:
-            note("  not verified (--no-verify)")
-    place = os.path.relpath(result.output)
+    told = {name: _step_lines(artifact.steps) for name, artifact in result.artifacts.items()}
+    kept: list[str] = []  # the graph of an earlier target may serve another one as well
+    for name, artifact in result.artifacts.items():
+        earlier = [result.artifacts[other] for other in kept if told[other] == told[name]]
+        if not any(other.precision == artifact.precision for other in earlier):
+            kept.append(name)
+    for place, name in enumerate(kept):
+        if len(kept) > 1:
+            note(f"  {name}:")
+        new = told[name] not in [told[other] for other in kept[:place]]
+        _show_artifact(result.artifacts[name], told[name] if new else ())
+    folder = os.path.relpath(result.output)
     if result.cached:
         note("  unchanged since an earlier compile: fetched from the cache, nothing was run")
-    note(f"written to {place} in {result.seconds['total']:.1f} s")
+    note(f"written to {folder} in {result.seconds['total']:.1f} s")
 
 
-def _show_steps(steps: tuple[StepRecord, ...]) -> None:
+def _show_artifact(artifact: Artifact, steps: Iterable[str]) -> None:
+    from optc.emit.precision_table import is_mixed, precision_table
+
+    for line in steps:
+        note(f"  {line}")
+    if is_mixed(artifact.precision):
+        for line in table(precision_table(artifact.precision, brief=True), right=range(1, 6)):
+            note(f"  {line}")
+        shares = (f"{share:.1%} {name.upper()}" for name, share in artifact.shares.items())
+        note(f"  multiply-adds: {', '.join(shares)}")
+    if artifact.verification is not None:
+        for line in artifact.verification.lines():
+            note(f"  {line}")
+    else:
+        note("  not verified (--no-verify)")
+
+
+def _step_lines(steps: tuple[StepRecord, ...]) -> list[str]:
+    lines: list[str] = []
     first = next((s for s in steps if not s.skipped), None)
     last = next((s for s in reversed(steps) if not s.skipped), None)
     for step in steps:
         if step.skipped:
-            note(f"  {step.name:<20} skipped: {step.skipped}")
+            lines.append(f"{step.name:<20} skipped: {step.skipped}")
         elif step.name == "read":
-            note(f"  stale recorded types dropped: {len(step.refusals)}")
+            lines.append(f"stale recorded types dropped: {len(step.refusals)}")
         elif step.counts:
             done = ", ".join(f"{rule} {count}" for rule, count in sorted(step.counts.items()))
-            note(f"  {step.name:<20} {step.nodes_before:>5} → {step.nodes_after:<5} {done}")
+            lines.append(f"{step.name:<20} {step.nodes_before:>5} → {step.nodes_after:<5} {done}")
     refused = sum(1 for step in steps for refusal in step.refusals if not refusal.miss)
     if first is not None and last is not None:
-        note(f"  {first.nodes_before} → {last.nodes_after} operations")
+        lines.append(f"{first.nodes_before} → {last.nodes_after} operations")
     if refused:
         rewrites = "rewrite" if refused == 1 else "rewrites"
-        note(f"  {refused} {rewrites} refused; optc plan tells why")
+        lines.append(f"{refused} {rewrites} refused; optc plan tells why")
+    return lines

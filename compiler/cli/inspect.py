@@ -136,7 +136,7 @@ def _show(facts: dict[str, Any]) -> None:
 
 
 def _show_operations(facts: dict[str, Any]) -> None:
-    from optc.emit.statistics import precision_table
+    from optc.emit.precision_table import precision_table
 
     say("operations:")
     for line in table(precision_table(facts["precision_by_operation"]), right=range(1, 6)):

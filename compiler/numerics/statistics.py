@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from optc.numerics.values import Array
 
-SUBSET: Final = 1 << 14
+SUBSET: Final = 1 << 13
 """Elements of a value and sample that a histogram counts. Counting all of them takes several times
 as long as computing them."""
 _RUN: Final = 64  # elements in a row that the subset takes: whole cache lines

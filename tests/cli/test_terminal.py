@@ -207,7 +207,9 @@ def test_a_log_has_everything_with_the_time(recipe: Path) -> None:
     ):
         assert word in text
     done = off_terminal("check", "none.yaml", "--log-file", str(log), cwd=recipe.parent)
-    assert "error recipe-invalid: none.yaml" in log.read_text()
+    text = log.read_text()
+    assert "error code recipe-invalid\n" in text
+    assert "error: none.yaml: no such file\n" in text
 
 
 def test_a_log_that_cannot_be_written(recipe: Path) -> None:

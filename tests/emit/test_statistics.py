@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from helpers import graph_from_text
-from optc.emit.statistics import (
-    constant_bytes,
-    is_mixed,
-    precision_table,
-    product_shares,
-    quantized_ranges,
-)
+from optc.emit.precision_table import is_mixed, precision_table
+from optc.emit.statistics import constant_bytes, product_shares, quantized_ranges
 from optc.passes import InferShapes
 from optc.passes.base import PassContext
 

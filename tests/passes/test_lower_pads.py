@@ -91,3 +91,22 @@ def test_it_refuses(attributes: str, width: str, reason: str) -> None:
     result = run_pass(LowerPads(), graph)
     assert not result.changed
     assert [(r.rule, r.node, r.reason) for r in result.refusals] == [("conv-pads", "c", reason)]
+
+
+def test_a_quantized_convolution_stays() -> None:
+    values = ",".join(str(i % 7) for i in range(16 * 4 * 31))
+    graph = graph_from_text(
+        f"""
+        <ir_version: 8, opset_import: ["" : 13]>
+        g (uint8[N,4,3,64] x) => (float[N,16,3,64] y)
+        <int8[16,4,1,31] w = {{{values}}}, float s = {{0.1}}> {{
+          d = DequantizeLinear (x, s)
+          v = DequantizeLinear (w, s)
+          [c] y = Conv <pads = [0,15,0,15]> (d, v)
+        }}
+        """
+    )
+    InferShapes().apply(graph, PassContext())
+    result = run_pass(LowerPads(LowerPadsOptions(least_work=0)), graph)
+    assert not result.changed
+    assert [r.reason for r in result.refusals] == ["it is quantized, and a Pad would stand between"]
