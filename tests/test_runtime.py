@@ -79,10 +79,12 @@ def artefact(outputs: dict[str, Path], tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of an int8 model."""
+    """The output of an int8 model whose weights use the full range."""
     folder = tmp_path_factory.mktemp("quantized")
     model = onnx.parser.parse_model(QUANTIZED)
-    weights = onnx.numpy_helper.from_array(np.arange(-32, 32, dtype=np.int8).reshape(8, 8), "w")
+    weights = onnx.numpy_helper.from_array(
+        np.arange(-128, 128, 4).astype(np.int8).reshape(8, 8), "w"
+    )
     model.graph.initializer.append(weights)
     onnx.save(model, folder / "q.onnx")
     return compiled(folder, folder / "q.onnx")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from optc.numerics.values import Feeds
 
 CONTEXT = PassContext()
+# Passes that keep what a graph computes, and need no data for it.
+EXACT = tuple(entry for entry in ALL_PASSES if not entry.quantizes and not entry.observes)
 # Twelve operations with dot products of at most 100 terms, each a rounding.
 TOLERANCE = Tolerance.for_fp32(12 * 100)
 INPUTS = {"x": np.random.default_rng(7).uniform(-1, 1, (2, 3, 4, 4)).astype(np.float32)}
@@ -84,7 +86,7 @@ def test_random_graphs_are_valid_and_print_the_same_in_any_insertion_order(graph
     assert print_graph(clone(graph)) == print_graph(graph)
 
 
-@pytest.mark.parametrize("entry", ALL_PASSES, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", EXACT, ids=lambda entry: entry.name)
 def test_a_pass_keeps_what_the_graph_computes(entry: type[Pass]) -> None:
     @given(graph=graphs())
     @FEW
@@ -109,7 +111,7 @@ def test_any_sequence_of_passes_keeps_what_the_graph_computes(
     graph: Graph, data: st.DataObject
 ) -> None:
     source = clone(graph)
-    for entry in data.draw(st.lists(st.sampled_from(ALL_PASSES), min_size=2, max_size=6)):
+    for entry in data.draw(st.lists(st.sampled_from(EXACT), min_size=2, max_size=6)):
         make(entry).apply(graph, CONTEXT)
         assert verify(graph) == (), entry.name
     comparison = compare_outputs(run(source), run(graph), TOLERANCE)
