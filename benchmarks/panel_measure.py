@@ -29,12 +29,12 @@ from optc.evidence.bench_stats import Spread, speedup
 from optc.evidence.subject import find_subject
 from optc.frontend.onnx import load_model
 from optc.numerics.compare import Comparison, compare_outputs
+from optc.numerics.comparison import json_number
 from optc.numerics.evaluate import open_session
 from optc.numerics.facts import required_inputs
 from optc.numerics.noise import measure_noise
 from optc.numerics.npyfile import npz_keys
 from optc.numerics.roundings import derive_tolerances
-from optc.numerics.values import json_number
 from optc.passes import InferShapes
 from optc.passes.base import PassContext
 
