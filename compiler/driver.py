@@ -29,7 +29,7 @@ from optc.groups import (
 from optc.ir.text import print_graph
 from optc.launch import Emitted, render_launch
 from optc.launch.needs import used_precisions
-from optc.page import PAGE, REPORT, page_of
+from optc.page import PAGE, REPORT
 from optc.planning import plan
 from optc.prepare import Prepared, TargetPlan, prepare
 from optc.reads import files_read
@@ -319,6 +319,8 @@ class _Compile:
 
     def write_pages(self, folder: Path) -> None:
         """Write report.html of every target."""
+        from optc.page.render import page_of  # with all that renders
+
         for name in self.reports:
             with self.clock("page"):
                 (folder / name / PAGE).write_bytes(page_of(folder / name, self.reports).encode())

@@ -6,17 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from optc.emit.onnx import save_model
-from optc.emit.openvino import save_ir, unique_labels
-from optc.emit.storage import store_weights
 from optc.errors import CapabilityError, ModelError
 from optc.ir import clone
 from optc.ir.ops import Trait, info
 from optc.ir.types import DType
-from optc.launch.engines import open_engine, require_runtime
-from optc.launch.options import LaunchOptions
-from optc.numerics.evaluate import available_cpus, open_session
 from optc.numerics.traffic import precision
-from optc.numerics.twin import computing, widen
 from optc.passes import CastBf16
 from optc.passes.selector import selected, unmatched
 from optc.targets import load_runtime, missing_capability
@@ -57,6 +51,8 @@ class Form:
     @property
     def labels(self) -> dict[Node, str]:
         """What its operations are called in OpenVINO IR."""
+        from optc.emit.openvino import unique_labels
+
         return unique_labels(self.graph)
 
     def lowered_on(self, target: Target, runtime: Runtime) -> frozenset[Node]:
@@ -110,6 +106,8 @@ class Emitter:
                 its runtime.
         """
         if self.is_ir:
+            from optc.launch.engines import require_runtime
+
             require_runtime("openvino")
 
     def form(self, graph: Graph, context: PassContext | None = None) -> Form:
@@ -120,6 +118,8 @@ class Emitter:
             context: with what was decided about precisions; IR that leaves bf16 to the runtime
                 follows that as well where no pass wrote it into the graph.
         """
+        from optc.numerics.twin import computing, widen
+
         implicit = self.is_ir and self.recipe.emit.bf16 == "implicit"
         stated = graph
         if next(computing(graph), None) is None:
@@ -174,6 +174,8 @@ class Emitter:
             )
         else:
             return
+        from optc.numerics.twin import computing
+
         found = list(computing(graph))
         first = f"{found[0].label} ({found[0].qualified_op})"
         count = "an operation states" if len(found) == 1 else f"{len(found)} operations state"
@@ -199,8 +201,12 @@ class Emitter:
         if not self.is_ir:
             graph = form.graph
             if self.stored is not DType.F32:
+                from optc.emit.storage import store_weights
+
                 graph = store_weights(graph, self.stored)
             return save_model(graph, path, external_data=emit.external_data, metadata=metadata)
+        from optc.emit.openvino import save_ir
+
         return save_ir(
             form.graph,
             path,
@@ -223,7 +229,12 @@ class Emitter:
             ModelError: ``runtime-cannot-load``.
             CapabilityError: OpenVINO is needed, and not installed or too old.
         """
+        from optc.numerics.evaluate import available_cpus, open_session
+
         if self.is_ir or (form is not None and form.stated is not None):
+            from optc.launch.engines import open_engine
+            from optc.launch.options import LaunchOptions
+
             options = LaunchOptions.default("openvino", threads=available_cpus())
             told = {**options.properties, "INFERENCE_PRECISION_HINT": hint}
             return open_engine(path, options.model_copy(update={"properties": told}))

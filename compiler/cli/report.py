@@ -26,7 +26,9 @@ def run(
     Example: optc report build/ppocr-det/cascadelake
     """
     from optc.emit.folder import write_again
-    from optc.page import PAGE, page_of, read_reports
+    from optc.page import PAGE
+    from optc.page.render import page_of
+    from optc.page.stored import read_reports
 
     folder = folder.absolute()
     place = output or folder / PAGE

@@ -1,6 +1,6 @@
 """report.html: what report.json says, as one page for people. See `optc.page.render`."""
 
-from optc.page.render import PAGE, page_of, render_page
-from optc.page.stored import REPORT, read_reports
+from typing import Final
 
-__all__ = ["PAGE", "REPORT", "page_of", "read_reports", "render_page"]
+PAGE: Final = "report.html"
+REPORT: Final = "report.json"

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     import jinja2
 
-PAGE: Final = "report.html"
 _ASSETS: Final = Path(__file__).parent / "assets"
 _SCRIPTS: Final = ("layout.js", "view.js", "page.js")
 

@@ -6,11 +6,11 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from optc.errors import ModelError
+from optc.page import REPORT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-REPORT: Final = "report.json"
 _KEYS: Final = (
     "name",
     "target",

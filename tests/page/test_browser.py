@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from optc.page import render_page
+from optc.page.render import render_page
 from page.reports import QUICKSTART, branching_model, compiled, hostile_model, made_up
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from optc.page import page_of, read_reports, render_page
+from optc.page.render import page_of, render_page
+from optc.page.stored import read_reports
 from page.reports import HOSTILE, QUICKSTART, compiled, hostile_model, made_up, report_in
 
 if TYPE_CHECKING:
