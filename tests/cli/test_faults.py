@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import resource
 import shutil
 import subprocess
@@ -12,9 +13,20 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+import optc as optc_package
+from optc import passes, recipes, targets
+
 QUICKSTART = Path(__file__).resolve().parents[2] / "recipes" / "quickstart"
 OPTC = [sys.executable, "-c", "import sys; from optc.cli import main; sys.exit(main())"]
 SECONDS = 2.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bytecode() -> None:
+    """What an installation has: without it, each start of optc compiles its own source first."""
+    for package in (optc_package, passes, recipes, targets):
+        for folder in package.__path__:
+            compileall.compile_dir(folder, quiet=2)
 
 
 def optc(*words: str | Path, cwd: Path) -> tuple[int, str, float]:
