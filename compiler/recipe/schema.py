@@ -96,19 +96,21 @@ def _step(passes: Mapping[str, type[Pass]]) -> dict[str, Any]:
 
 
 def _pipeline() -> dict[str, Any]:
-    preset = {"type": "string", "enum": list(PRESETS), "description": "name of a preset"}
+    name = {"type": "string", "enum": list(PRESETS), "description": "name of a preset"}
+    preset = {
+        "type": "object",
+        "properties": {"preset": name},
+        "required": ["preset"],
+        "additionalProperties": False,
+    }
     return {
         "title": "Pipeline",
-        "description": "the passes to run, in order; preset fp32 when left out",
+        "description": "the passes to run, in order, `- preset: NAME` for those of a preset; "
+        "preset fp32 when left out",
         "anyOf": [
-            {"type": "array", "items": {"$ref": "#/$defs/Step"}},
+            {"type": "array", "items": {"anyOf": [{"$ref": "#/$defs/Step"}, preset]}},
+            name,
             preset,
-            {
-                "type": "object",
-                "properties": {"preset": preset},
-                "required": ["preset"],
-                "additionalProperties": False,
-            },
         ],
     }
 

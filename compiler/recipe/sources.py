@@ -27,7 +27,7 @@ from optc.recipe.tree import (
 from optc.recipes import PRESETS, preset_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from optc.recipe.tree import Problems, Tree
 
@@ -70,11 +70,26 @@ class Loader:
         return _portable(tree, self.folder)
 
     def pipeline(self, node: Tree | None) -> ListNode | None:
-        """The steps that the value of `pipeline:` stands for; None, and a problem, if none."""
+        """The steps that the value of `pipeline:` stands for; None, and a problem, if none.
+
+        Presets, also those among the steps of a list, are spelled out.
+        """
         if node is None:
             return self._preset(DEFAULT_PRESET, Mark(Source()), "pipeline")
         if isinstance(node, ListNode):
-            return node
+            return replace(node, items=tuple(self._spelled_out(node)))
+        return self._named(node)
+
+    def _spelled_out(self, steps: ListNode) -> Iterator[Tree]:
+        for item in steps.items:
+            if isinstance(item, MapNode) and "preset" in item.entries:
+                preset = self._named(item)
+                yield from preset.items if preset is not None else ()
+            else:
+                yield item
+
+    def _named(self, node: Tree) -> ListNode | None:
+        """The steps of a preset that is given by its name, or as ``{preset: NAME}``."""
         name = self._preset_key(node) if isinstance(node, MapNode) else node
         if name is None and self.problems.below(node.path):
             return None
@@ -105,7 +120,7 @@ class Loader:
             return None
         steps = tree.get("pipeline")
         assert isinstance(steps, ListNode), f"{file} has no pipeline"
-        return steps
+        return self.pipeline(steps)
 
     def _overridden(self, tree: MapNode, text: str) -> MapNode:
         override = Override(text, self.folder, self.problems)

@@ -235,8 +235,6 @@ class _StepReader:
 
     def unknown(self, name: str) -> tuple[str, str]:
         """Message and hint for a name that is no pass."""
-        if name == "preset":
-            return "a preset is not a step", "write pipeline: {preset: NAME}, without the '-'"
         if name in ("name", "pass", "options"):
             return f"'{name}' is not a pass", _FORMS
         hint = did_you_mean(name, self.passes)

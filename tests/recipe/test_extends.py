@@ -167,6 +167,13 @@ class TestSet:
         assert [step.name for step in steps] == ["fold-constants", "remove-dead"]
         assert steps[0].options.model_dump()["max_growth"] == 5
 
+    def test_the_steps_of_a_preset_in_a_list_can_be_reached(self) -> None:
+        mapping = {**MAPPING, "pipeline": ["remove-dead", {"preset": "fp32"}]}
+        override = "pipeline.1.fold-constants.max_growth=5"
+        steps = load_recipe(mapping, overrides=[override]).pipeline
+        assert [step.name for step in steps] == ["remove-dead", "fold-constants", "remove-dead"]
+        assert steps[1].options.model_dump()["max_growth"] == 5
+
     def test_later_ones_win(self) -> None:
         recipe = load_recipe(MAPPING, overrides=["launch.batch=2", "launch.batch=3"])
         assert recipe.launch.batch == 3

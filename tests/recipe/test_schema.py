@@ -34,6 +34,7 @@ def validator() -> jsonschema.Draft202012Validator:
         {"pipeline": "fp32"},
         {"pipeline": {"preset": "fp32"}},
         {"pipeline": ["remove-dead", {"fold-constants": None}]},
+        {"pipeline": [{"preset": "fp32"}, "remove-dead"]},
         {"pipeline": [{"quantize-int8": {"bits": 4, "deny": ["Add"]}, "when": "vnni"}]},
         {"pipeline": [{"fold-constants": {"keep": ["/head/.*", {"op": "Softmax"}]}}]},
         {"inputs": {"x": {"shape": [1, "N", "?", "1..8"], "range": [0, 1]}}},

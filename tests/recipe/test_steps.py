@@ -21,6 +21,30 @@ def test_a_preset_can_be_named(pipeline: str | dict[str, object] | None) -> None
     assert [step.name for step in resolve_pipeline(pipeline)] == ["fold-constants", "remove-dead"]
 
 
+def test_a_list_may_hold_a_preset() -> None:
+    steps = resolve_pipeline(["quantize-int8", {"preset": "fp32"}, "remove-dead"])
+    assert [step.name for step in steps] == [
+        "quantize-int8",
+        "fold-constants",
+        "remove-dead",
+        "remove-dead",
+    ]
+
+
+def test_a_preset_in_a_list_says_what_is_wrong_with_it() -> None:
+    wrong = [{"preset": "fp23"}, {"preset": 3}, {"preset": "fp32", "when": "vnni"}, "remove-dead"]
+    with pytest.raises(RecipeError) as caught:
+        resolve_pipeline(wrong)
+    assert [str(problem) for problem in caught.value.problems] == [
+        "<recipe>: pipeline[0].preset: unknown preset 'fp23'; allowed: fp32, int8, bf16, int8-bf16"
+        "\n  did you mean 'fp32'?",
+        "<recipe>: pipeline[1].preset: found 3 (an integer); expected a list of steps, or "
+        "{preset: NAME}",
+        "<recipe>: pipeline[2].when: unknown key 'when'; allowed: preset"
+        "\n  steps are a list: begin each with '-'",
+    ]
+
+
 def test_no_steps_are_fine() -> None:
     assert resolve_pipeline([]) == ()
 

@@ -23,7 +23,18 @@ def test_a_preset_is_a_pipeline_and_a_recipe_without_model_and_targets(name: str
     assert steps
     recipe = load_recipe({"extends": name, "model": "net.onnx", "targets": ["cascadelake"]})
     assert recipe.pipeline == steps
-    assert recipe.files == (preset_path(name),)
+    assert recipe.files[0] == preset_path(name)
+    assert set(recipe.files) <= set(map(preset_path, PRESETS))
+
+
+@pytest.mark.parametrize(
+    ("name", "base"), [("int8", "fp32"), ("bf16", "fp32"), ("int8-bf16", "int8")]
+)
+def test_presets_in_lower_precision_begin_with_another_one(name: str, base: str) -> None:
+    first = [step.content() for step in resolve_pipeline(base)]
+    steps = [step.content() for step in resolve_pipeline(name)]
+    assert steps[: len(first)] == first
+    assert len(steps) > len(first)
 
 
 def test_an_unknown_preset_has_no_file() -> None:
