@@ -29,12 +29,13 @@ from optc.samples import data_hints, input_hints
 from optc.targets import load_runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from optc.ir import Graph, Value
     from optc.numerics.evaluate import Session
     from optc.numerics.statistics import Store
     from optc.numerics.values import Array, Feeds
+    from optc.numerics.values import Value as Datum
     from optc.pipeline import Progress
     from optc.recipe import Recipe
 
@@ -124,16 +125,13 @@ class CalibrationObserver:
         skip: int = 0,
     ) -> Iterator[Mapping[str, Array]]:
         """One run of `graph` per sample; see `optc.numerics.observe.Observer`."""
-        names = list(dict.fromkeys(value.name for value in values))
-        session = _open(graph, [graph.value(name) for name in names])
-        outputs = {name: _port(name) for name in names}
-        for run, (number, total, feeds) in enumerate(self._feeds(graph, session)):
+        probe = Probe(graph, values)
+        for run, (number, total, feeds) in enumerate(self._feeds(graph, probe.session)):
             if run < skip or not self._part.holds(run):
                 continue
             if self._progress is not None:
                 self._progress(activity, number, total)
-            found = session.run(feeds, list(outputs.values()))
-            yield {name: _array(found[port]) for name, port in outputs.items()}
+            yield probe.run(feeds)
 
     def _feeds(self, graph: Graph, session: Session) -> Iterator[tuple[int, int, Feeds]]:
         data = self._recipe.data.calibration
@@ -168,6 +166,37 @@ def _given(recipe: Recipe) -> Store | None:
     if data is None or data.statistics is None:
         return None
     return GivenStatistics(recipe.locate(data.statistics))
+
+
+class Probe:
+    """A graph between two passes, open in onnxruntime with values of it as outputs.
+
+    Attributes:
+        session: what runs it; outputs have names of their own.
+    """
+
+    def __init__(self, graph: Graph, values: Iterable[Value]) -> None:
+        """Open a copy of a graph.
+
+        Args:
+            graph: a top-level graph; canonical operations get a form that the runtime has.
+            values: values of it, of which each is computed once; constants are not allowed.
+
+        Raises:
+            ModelError: ``runtime-cannot-load``.
+        """
+        self._ports = {value.name: _port(value.name) for value in values}
+        self.session = _open(graph, [graph.value(name) for name in self._ports])
+
+    def run(self, feeds: Mapping[str, Datum]) -> dict[str, Array]:
+        """The arrays of the values, by name.
+
+        Raises:
+            DataError: a value is no tensor.
+            ModelError: ``runtime-failed``.
+        """
+        found = self.session.run(feeds, list(self._ports.values()))
+        return {name: _array(found[port]) for name, port in self._ports.items()}
 
 
 def _port(name: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from helpers import graph_from_text
-from helpers.observers import FixedObserver
+from helpers.observing import SampleObserver
 from optc.ir.text import print_graph
 from optc.passes import AssignPrecision, InferShapes, PassContext
 from optc.rewrite.decisions import Decisions
@@ -251,7 +251,7 @@ def test_an_operator_that_does_not_exist_is_an_error() -> None:
 
 
 def observed(graph: Graph, *samples: dict[str, Array]) -> dict[str, Decision]:
-    context = PassContext("sapphirerapids", "openvino", observer=FixedObserver(*samples))
+    context = PassContext("sapphirerapids", "openvino", observer=SampleObserver(samples))
     return assigned(graph, context)[0]
 
 
@@ -286,7 +286,7 @@ def test_values_that_bf16_does_not_keep_deny(kind: str) -> None:
     found = observed(graph, feeds)["n"]
     assert (found.precision, found.rule) == ("fp32", kind)
     assert reason in found.reason
-    assert found.reason.endswith("(on the inputs of the test)")
+    assert found.reason.endswith("(on samples of a test)")
     tame = {"x": NOISE * 100, "z": NOISE, "w0": NOISE}
     assert observed(graph, tame)["n"].rule != kind
 
@@ -312,7 +312,7 @@ def test_whole_numbers_that_bf16_has_are_no_reason() -> None:
 
 def test_a_model_that_does_not_run_warns() -> None:
     graph = model("[m] y = MatMul(x, w0)")
-    observer = FixedObserver({"x": NOISE[:5], "w0": NOISE})
+    observer = SampleObserver([{"x": NOISE[:5], "w0": NOISE}])
     context = PassContext("sapphirerapids", "openvino", observer=observer)
     _, result = assigned(graph, context)
     assert [text.split(":")[0] for text in result.warnings] == ["values were not looked at"]

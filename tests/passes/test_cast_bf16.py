@@ -12,7 +12,7 @@ import pytest
 import optc
 from helpers import graph_from_text
 from helpers.bf16 import SPR, assert_lean, body, cast, casts, dtype, model, run
-from helpers.observers import FixedObserver
+from helpers.observing import SampleObserver
 from optc.errors import CapabilityError
 from optc.ir import DType, clone
 from optc.ir.text import print_graph
@@ -282,7 +282,7 @@ def test_masks_stay_finite() -> None:
         "v": np.eye(4, dtype=np.float32),
     }
     expected = run(graph, feeds)["y"]
-    observer = FixedObserver(feeds)
+    observer = SampleObserver([feeds])
     context = PassContext("sapphirerapids", "openvino", observer=observer)
     result = CastBf16(CastBf16.Options.model_validate({"allow": ["MatMul"]})).apply(graph, context)
     found = run(twin(graph), feeds)["y"]

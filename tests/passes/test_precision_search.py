@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from helpers import graph_from_text
-from helpers.observers import FixedObserver
+from helpers.observing import SampleObserver
 from optc.ir.text import print_graph
 from optc.passes import AssignPrecision, InferShapes, PassContext
 from optc.passes.base import AccuracyGoal
@@ -38,7 +38,7 @@ def model(opset: int = 21) -> Graph:
 
 
 def context(*goals: tuple[str, float]) -> PassContext:
-    observer = FixedObserver(FEEDS, FEEDS)
+    observer = SampleObserver([FEEDS, FEEDS])
     own = tuple(AccuracyGoal(*goal) for goal in goals)
     return PassContext("sapphirerapids", "openvino", observer=observer, goals=own)
 
@@ -83,7 +83,7 @@ def test_goals_that_need_labels_are_not_searched_for() -> None:
 
 def test_the_judge_measures_on_the_exact_roundings() -> None:
     graph = model()
-    judge = Judge(graph, FixedObserver(FEEDS), [("sqnr", 45.0), ("cosine", 0.5)])
+    judge = Judge(graph, SampleObserver([FEEDS]), [("sqnr", 45.0), ("cosine", 0.5)])
     nodes = {node.name: node for node in graph.nodes()}
     good, bad = judge.score({nodes["q"]}), judge.score({nodes["p"]})
     assert good.met
