@@ -49,7 +49,7 @@ def work(folder: Path, name: str, method: str, count: int, rounds: int) -> dict[
     """Calibrate `count` samples once, and time `rounds` of 50 samples against the model."""
     import optc
     from optc.numerics import calibrate as calibration
-    from optc.observer import CalibrationObserver, _open, _port
+    from optc.observer import CalibrationObserver, Probe
     from optc.passes import QuantizeInt8
     from optc.passes.base import PassContext
     from optc.recipe import load_recipe
@@ -77,36 +77,45 @@ def work(folder: Path, name: str, method: str, count: int, rounds: int) -> dict[
     QuantizeInt8().apply(clone, PassContext(observer=observer))
     values = [graph.value(value) for value in observer.wanted]
     settings = calibration.RangeSettings.model_validate({"method": method})
-    plain = _open(graph, [graph.operand(node, 0) for node in graph.outputs])
-    ports = [_port(graph.operand(node, 0).name) for node in graph.outputs]
+
+    def calibrate(source: Any) -> None:
+        calibration.calibrate(source, graph, values, settings)
+
+    ends = [graph.operand(node, 0) for node in graph.outputs]
     feeds = list(samples_of(folder, name, 10)) * 5
-    # The session that calibrate opens is not part of a sample's time: it is opened beforehand.
-    opened = _open(graph, values)
-    observed = {value.name: _port(value.name) for value in values}
+    ratios = _ratios(Probe(graph, ends), Probe(graph, values), feeds, calibrate, rounds)
+    observer.count = count
+    if count:
+        calibrate(observer)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    ratio = statistics.median(ratios) if ratios else 0.0
+    return {"values": len(values), "ratio": round(ratio, 3), "peak_mib": round(peak, 1)}
 
-    class Opened(Made):
-        """Runs on fifty samples, in a session that is open."""
 
-        def observe(self, graph: Any, values: Any, **options: Any) -> Any:
-            """The samples."""
-            for item in feeds:
-                found = opened.run(item, list(observed.values()))
-                yield {name: found[port] for name, port in observed.items()}
+class _Opened:
+    """An observer on samples, in a session that is open: opening it is no part of their time."""
 
+    origin, real, digest = "samples", True, ""
+
+    def __init__(self, probe: Any, feeds: Any) -> None:
+        self.probe, self.feeds = probe, feeds
+
+    def observe(self, *_: Any, **__: Any) -> Any:
+        """The values, sample by sample."""
+        return map(self.probe.run, self.feeds)
+
+
+def _ratios(plain: Any, observed: Any, feeds: Any, calibrate: Any, rounds: int) -> list[float]:
+    """Time of calibrating in units of running the model, several times in turns."""
     ratios = []
     for _ in range(rounds):
         start = time.perf_counter()
         for item in feeds:
-            plain.run(item, ports)
+            plain.run(item)
         middle = time.perf_counter()
-        calibration.calibrate(Opened(recipe), graph, values, settings)
+        calibrate(_Opened(observed, feeds))
         ratios.append((time.perf_counter() - middle) / (middle - start))
-    observer.count = count
-    if count:
-        calibration.calibrate(observer, graph, values, settings)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    ratio = statistics.median(ratios) if ratios else 0.0
-    return {"values": len(values), "ratio": round(ratio, 3), "peak_mib": round(peak, 1)}
+    return ratios
 
 
 def main() -> None:
