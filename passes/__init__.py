@@ -23,6 +23,7 @@ from optc.passes.fuse_convolutions import FuseConvolutions
 from optc.passes.fuse_requantize import FuseRequantize
 from optc.passes.fuse_siblings import FuseSiblings
 from optc.passes.fuse_transpose_matmul import FuseTransposeMatmul
+from optc.passes.guard_convolutions import GuardConvolutions
 from optc.passes.hoist_lookups import HoistLookups
 from optc.passes.infer_shapes import InferShapes
 from optc.passes.lower_affine import LowerAffine
@@ -37,6 +38,7 @@ from optc.passes.move_affine import MoveAffine
 from optc.passes.move_transposes import MoveTransposes
 from optc.passes.narrow_dequantize import NarrowDequantize
 from optc.passes.orient_convolutions import OrientConvolutions
+from optc.passes.pad_kernels import PadKernels
 from optc.passes.quantize_int8 import QuantizeInt8
 from optc.passes.raise_activations import RaiseActivations
 from optc.passes.raise_attention import RaiseAttention
@@ -79,6 +81,8 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     UpgradeOpset,
     LowerAffine,
     LowerPads,
+    PadKernels,
+    GuardConvolutions,
     LowerOperators,
     RaiseActivations,
     RaiseNorms,
@@ -135,6 +139,7 @@ __all__ = [
     "FuseRequantize",
     "FuseSiblings",
     "FuseTransposeMatmul",
+    "GuardConvolutions",
     "HoistLookups",
     "InferShapes",
     "LowerAffine",
@@ -149,6 +154,7 @@ __all__ = [
     "MoveTransposes",
     "NarrowDequantize",
     "OrientConvolutions",
+    "PadKernels",
     "Pass",
     "PassContext",
     "PassOptions",
