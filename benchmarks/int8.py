@@ -7,8 +7,9 @@ FOLDERs hold .onnx files with data beside them (MODEL.npz, or that of the first 
 ``calib:<input>``, ``test:<input>``, ``label``). PYTHON belongs to an environment with onnx,
 onnxruntime, openvino and nncf. All variants of a model take turns, on one thread, as CPU time
 (`optc.evidence.bench_latency`); ratios are against the FP32 model in ONNX Runtime. Outputs are
-those of the kernels of this machine. Without --target it is skylake on CPUs without VNNI, whose
-int8 sums saturate, and cascadelake else.
+those of the kernels of this machine. Without --target it is the first generation of CPU that has
+what this one has: sapphirerapids with AMX, cascadelake with VNNI, and skylake else, whose int8 sums
+saturate.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ data:
   validation: {{path: {data}, split: test, samples: 8}}
 accuracy: {{metric: sqnr, min: 0, on_miss: keep}}
 pipeline: {{preset: int8}}
+inputs: {inputs}
 output: {output}
 """
 _TIMED = 16  # inputs that are timed
@@ -81,8 +83,7 @@ def main() -> int:
     parser.add_argument("--peers", type=Path, default=Path(sys.executable), metavar="PYTHON")
     parser.add_argument("--only", action="append", default=[], metavar="WORD")
     parser.add_argument("--seconds", type=float, default=4.0)
-    saturates = "vnni" not in host_capabilities()
-    parser.add_argument("--target", default="skylake" if saturates else "cascadelake")
+    parser.add_argument("--target", default=_target())
     parser.add_argument("--limit", type=float, default=900.0)
     parser.add_argument("--cache", type=Path, metavar="FOLDER")
     parser.add_argument("--out", type=Path, default=RESULTS / f"int8-{date.today():%Y-%m}.md")
@@ -99,6 +100,11 @@ def main() -> int:
         found[name] = one_model(model, data, settings)
         options.out.write_text(page(found, settings), encoding="utf-8")
     return 0
+
+
+def _target() -> str:
+    known = {"amx_int8": "sapphirerapids", "avx512_vnni": "cascadelake"}
+    return next((name for what, name in known.items() if what in host_capabilities()), "skylake")
 
 
 def one_model(model: Path, data: Path, settings: Settings) -> dict[str, Any]:
@@ -135,6 +141,7 @@ def _optc(model: Path, data: Path, folder: Path, settings: Settings, runtime: st
         target=settings.target,
         runtime=runtime,
         format=form,
+        inputs={name: {"range": [0, 0]} for name in _filled(model, data)},
         output=output,
     )
     recipe.write_text(text, encoding="utf-8")
@@ -168,6 +175,8 @@ def measure(model: str, data: str, variants: dict[str, str], seconds: float) -> 
         except OptcError as error:
             rows[tool] = {"error": without_folders(error.message)}
     arrays = dict(np.load(data, allow_pickle=False))
+    if characters := load_model(model).model.metadata.get("character"):
+        arrays["characters"] = np.array(characters.rstrip("\n").split("\n"))
     feeds = _feeds(Path(model), arrays)
     title, task, which = task_of(Path(model).stem)
     working = []
@@ -192,13 +201,27 @@ def measure(model: str, data: str, variants: dict[str, str], seconds: float) -> 
     return {"task": title, "samples": len(feeds), "variants": rows}
 
 
+def _filled(model: Path, data: Path) -> list[str]:
+    """Inputs without data: the state of a model that has one."""
+    known = np.load(data, allow_pickle=False).files
+    return [n for n in required_inputs(load_model(model)) if f"calib:{n}" not in known]
+
+
 def _feeds(model: Path, arrays: dict[str, Any]) -> list[dict[str, Any]]:
-    """The test samples, one by one; inputs without data are zero."""
+    """The test samples, one by one, with their batch where they have one; others are zero."""
     wanted = required_inputs(load_model(model))
-    rows = {n: arrays[f"test:{n}"] for n in wanted if f"test:{n}" in arrays}
+    rows = {
+        n: arrays[f"test:{n}"].astype(kind.dtype.numpy)
+        for n, kind in wanted.items()
+        if f"test:{n}" in arrays
+    }
+    whole = {n: array.ndim > len(wanted[n].shape) for n, array in rows.items()}
     others = {n: _zeros(kind) for n, kind in wanted.items() if n not in rows}
     count = min(len(array) for array in rows.values())
-    return [{n: a[i : i + 1] for n, a in rows.items()} | others for i in range(count)]
+    return [
+        {n: a[i] if whole[n] else a[i : i + 1] for n, a in rows.items()} | others
+        for i in range(count)
+    ]
 
 
 def _zeros(kind: Any) -> Any:

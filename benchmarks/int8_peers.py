@@ -36,7 +36,9 @@ def feeds(model: str, data: str) -> list[dict[str, Any]]:
             key, kind = f"calib:{item.name}", item.type.tensor_type
             dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
             if key in arrays.files:
-                sample[item.name] = arrays[key][number : number + 1].astype(dtype)
+                whole = arrays[key].ndim > len(kind.shape.dim)
+                row = arrays[key][number] if whole else arrays[key][number : number + 1]
+                sample[item.name] = row.astype(dtype)
             else:
                 shape = [dim.dim_value or 1 for dim in kind.shape.dim]
                 sample[item.name] = np.zeros(shape, dtype)

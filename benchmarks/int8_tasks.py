@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     Task = Callable[[Array, Mapping[str, Array]], float]
 
 
+_LOWEST_CENTS = 1997.3794084376191  # of the first bin of CREPE, above 10 Hz
+
+
 def top1(output: Array, data: Mapping[str, Array]) -> float:
     """Share of samples, or of positions, whose best class is the label."""
     return float((output.argmax(-1) == data["label"][: len(output)]).mean())
@@ -42,18 +45,31 @@ def mask_f1(output: Array, data: Mapping[str, Array]) -> float:
     return float(2 * (found & wanted).sum() / max(found.sum() + wanted.sum(), 1))
 
 
-def sequences(output: Array, data: Mapping[str, Array]) -> float:
-    """Share of samples read as the source model reads them: best classes without repetitions."""
+def lines(output: Array, data: Mapping[str, Array]) -> float:
+    """Share of lines that are read right but for spaces: best classes without repetitions."""
+    characters = ["", *data["characters"], ""]  # the blank first, the space last
+    found = [
+        "".join(characters[c] for c, p in zip(row, [-1, *row[:-1]], strict=True) if c != p)
+        for row in output.argmax(-1).tolist()
+    ]
+    wanted = [label.replace(" ", "") for label in data["label"][: len(output)].tolist()]
+    return float(np.mean([a == b for a, b in zip(found, wanted, strict=True)]))
 
-    def read(scores: Array) -> list[list[int]]:
-        best = scores.argmax(-1)
-        return [
-            [int(c) for c, before in zip(row, [-1, *row[:-1]], strict=True) if c and c != before]
-            for row in best
-        ]
 
-    pairs = zip(read(output), read(data["source"]), strict=True)
-    return float(np.mean([a == b for a, b in pairs]))
+def pitch(output: Array, data: Mapping[str, Array]) -> float:
+    """Share of frames whose pitch is within 25 cents: the mean around the best bin."""
+    peaks = output.argmax(1)[:, None] + np.arange(-4, 5)
+    weights = np.take_along_axis(output, peaks.clip(0, output.shape[1] - 1), 1)
+    weights = np.where((peaks >= 0) & (peaks < output.shape[1]), weights, 0)
+    cents = (weights * (20 * peaks + _LOWEST_CENTS)).sum(1) / weights.sum(1)
+    off = 1200 * np.log2(10 * 2 ** (cents / 1200) / data["label"][: len(output)])
+    return float((np.abs(off) < 25).mean())
+
+
+def frames(output: Array, data: Mapping[str, Array]) -> float:
+    """Share of frames that are rightly told to be speech or not."""
+    wanted = data["label"].astype(bool).reshape(-1)[: output.size]
+    return float(((output.reshape(-1) > 0.5) == wanted).mean())
 
 
 def agreement(output: Array, data: Mapping[str, Array]) -> float:
@@ -68,7 +84,9 @@ TASKS: Mapping[str, tuple[str, Task, int]] = {
     "char_llama": ("1 / perplexity", likelihood, 0),
     "minilm": ("reciprocal rank", reciprocal_rank, -1),
     "ppocr_v4_det": ("pixel F1", mask_f1, 0),
-    "ppocr_v4_rec": ("lines as fp32", sequences, 0),
+    "ppocr_v4_rec": ("lines", lines, 0),
+    "crepe": ("within 25 cents", pitch, 0),
+    "silero_vad": ("frames", frames, 0),
 }
 """By the beginning of a model's name: what the metric is called, the metric, and which output."""
 

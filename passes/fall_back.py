@@ -2,8 +2,10 @@
 
 Operations are ranked by the signal-to-noise ratio of what they compute from rounded data and
 weights. As many of the worst as it takes go back to fp32: the least number with which the result
-reaches the goal on calibration data is found by bisection. Without a goal in options or recipe,
-nothing is done. What reaches the goal best is kept where nothing reaches it.
+reaches the goal on calibration data is found by bisection. What reaches the goal best is kept where
+nothing reaches it. Without a goal in options or recipe, every output has to keep what so many
+roundings leave at least (`optc.numerics.quantization_noise`), which is what the result is verified
+against, and 3 dB more: other samples may have twice the noise.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pydantic import Field
 from optc.ir import clone
 from optc.numerics.calibrate import round_significant
 from optc.numerics.metrics import find_metric
+from optc.numerics.quantization_noise import floor, roundings
 from optc.passes.base import AccuracyGoal, Pass, PassOptions, PassResult
 from optc.passes.judging import Judge
 from optc.passes.layers import observe_layers, outputs_of
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from optc.passes.quantized_layers import QuantizedLayer
 
 _RULE: Final = "fall-back"
+_NO_GOAL: Final = AccuracyGoal("sqnr", 0.0)  # the limit is that of the graph
+_MARGIN: Final = 3.0  # dB
 
 
 class FallBackOptions(PassOptions):
@@ -47,7 +52,8 @@ class FallBackOptions(PassOptions):
     sqnr: float | None = Field(
         default=None,
         description="signal-to-noise ratio in dB that every output has to reach on calibration "
-        "data; when left out, the accuracy goals of the recipe that need no labels",
+        "data; when left out, the accuracy goals of the recipe that need no labels; without any, "
+        "what so many roundings leave at least",
     )
     samples: Annotated[int, Field(ge=1)] = Field(
         default=16, description="samples of the calibration data to judge on, from the first on"
@@ -70,14 +76,14 @@ class FallBack(Pass):
         if options.sqnr is not None:
             goals = (AccuracyGoal("sqnr", options.sqnr),)
         observer, reference = context.observer, context.reference
-        if observer is None or reference is None or not goals:
+        if observer is None or reference is None:
             return PassResult(False)
         ranked = _ranked(quantized_layers(graph, reference), observer, reference)
         if not ranked:
             return PassResult(False)
-        judge = Judge(reference, observer, goals, options.samples, self.name)
+        judge = Judge(reference, observer, goals or (_NO_GOAL,), options.samples, self.name)
         keys = [layer.node.key for layer, _ in ranked]
-        found = _Search(graph, reference, judge, goals[0]).fewest(keys)
+        found = _Search(graph, reference, judge, goals).fewest(keys)
         trace = Trace(self.name)
         bring_back(graph, keys[: found.count], reference)
         for place, (layer, sqnr) in enumerate(ranked[: found.count]):
@@ -127,48 +133,69 @@ class _Verdict:
     figures: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """The value of the first goal's metric, what it has to be, and whether all goals hold."""
+
+    value: float
+    limit: float
+    holds: bool
+
+
 class _Search:
     """Looks for the number of operations that have to go back."""
 
-    def __init__(self, graph: Graph, reference: Graph, judge: Judge, goal: AccuracyGoal) -> None:
+    def __init__(
+        self, graph: Graph, reference: Graph, judge: Judge, goals: Sequence[AccuracyGoal]
+    ) -> None:
         self._graph = graph
         self._reference = reference
         self._judge = judge
-        self._goal = goal
-        self._known: dict[int, list[float]] = {}
+        self._goals = goals
+        self._known: dict[int, _Measured] = {}
 
     def fewest(self, keys: Sequence[str]) -> _Verdict:
         """The least number of operations, the first ones of `keys`, with which the goals hold."""
-        if self._judge.holds(self._measure(keys, 0)):
+        if self._measure(keys, 0).holds:
             return _Verdict(0, "", {})
         low, high = 0, len(keys)
-        if not self._judge.holds(self._measure(keys, high)):
+        if not self._measure(keys, high).holds:
             return self._verdict(keys, self._best(), "the goal is not reached")
         while high - low > 1:
             middle = (low + high) // 2
-            if self._judge.holds(self._measure(keys, middle)):
+            if self._measure(keys, middle).holds:
                 high = middle
             else:
                 low = middle
         return self._verdict(keys, high, "with these the goal holds on calibration data")
 
+    @property
+    def _metric(self) -> str:
+        return self._goals[0].metric if self._goals else _NO_GOAL.metric
+
     def _verdict(self, keys: Sequence[str], count: int, text: str) -> _Verdict:
-        goal = self._goal
-        before, after = self._measure(keys, 0)[0], self._measure(keys, count)[0]
-        told = f"{text}: {goal.metric} {before:.4g} → {after:.4g}, goal {goal.limit:g}"
-        figures = {f"{goal.metric}_before": before, goal.metric: after}
-        return _Verdict(count, told, figures)
+        before, after = self._measure(keys, 0), self._measure(keys, count)
+        values = f"{before.value:.4g} → {after.value:.4g}, goal {after.limit:.4g}"
+        figures = {f"{self._metric}_before": before.value, self._metric: after.value}
+        return _Verdict(count, f"{text}: {self._metric} {values}", figures)
 
     def _best(self) -> int:
         """The number with the best value of the first goal, the least of equals."""
-        sign = -1 if find_metric(self._goal.metric).better == "higher" else 1
-        return min(sorted(self._known), key=lambda count: sign * self._known[count][0])
+        sign = -1 if find_metric(self._metric).better == "higher" else 1
+        return min(sorted(self._known), key=lambda count: sign * self._known[count].value)
 
-    def _measure(self, keys: Sequence[str], count: int) -> list[float]:
+    def _measure(self, keys: Sequence[str], count: int) -> _Measured:
         if count not in self._known:
             trial = clone(self._graph)
             bring_back(trial, keys[:count], self._reference)
-            self._known[count] = self._judge.measure(trial)
+            values = self._judge.measure(trial)
+            if self._goals:
+                made = _Measured(values[0], self._goals[0].limit, self._judge.holds(values))
+            else:
+                # Fewer roundings leave more, so the limit belongs to the graph.
+                limit = floor(max(roundings(trial).values(), default=0)) + _MARGIN
+                made = _Measured(values[0], limit, values[0] >= limit)
+            self._known[count] = made
         return self._known[count]
 
 

@@ -54,7 +54,20 @@ def test_goals_of_the_recipe() -> None:
     assert "the goal is not reached" in result.decisions[0].reason
 
 
-@pytest.mark.parametrize("missing", ["observer", "reference", "goal"])
+def test_without_a_goal_what_so_many_roundings_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference, graph, observer = quantized()
+    context = PassContext(observer=observer, reference=reference)
+    text = print_graph(graph)
+    assert not fall_back().apply(graph, context).changed
+    assert print_graph(graph) == text
+    before = sqnr(reference, graph, observer)
+    monkeypatch.setattr("optc.passes.fall_back.floor", lambda count: before + 1 if count else 99.0)
+    result = fall_back().apply(graph, context)
+    assert result.counts == {"fall-back": 1}
+    assert sqnr(reference, graph, observer) >= before + 4  # and 3 dB more
+
+
+@pytest.mark.parametrize("missing", ["observer", "reference"])
 def test_nothing_to_do(missing: str) -> None:
     reference, graph, observer = quantized()
     text = print_graph(graph)
@@ -62,7 +75,7 @@ def test_nothing_to_do(missing: str) -> None:
         observer=None if missing == "observer" else observer,
         reference=None if missing == "reference" else reference,
     )
-    assert not fall_back(None if missing == "goal" else 99.0).apply(graph, context).changed
+    assert not fall_back(99.0).apply(graph, context).changed
     assert print_graph(graph) == text
 
 
