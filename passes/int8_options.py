@@ -29,7 +29,7 @@ class QuantizeInt8Options(PassOptions):
         description="type of activations; symmetric: the zero point is the middle of the type",
     )
     product_activations: Scheme = Field(
-        default="u8", description="the same for operands of matrix products"
+        default="u8", description="the same for operands of products of two activations"
     )
     weights: Literal["s8", "u8"] = Field(default="s8", description="type of weights")
     symmetric_weights: bool = Field(

@@ -25,7 +25,6 @@ Scheme = Literal["u8", "s8", "u8-symmetric", "s8-symmetric"]
 """Integer type of activations, and whether their zero point is its middle."""
 
 PRODUCTS: Final = ("Conv", "ConvTranspose", "MatMul", "Gemm")
-_MATRIX: Final = ("MatMul", "Gemm")
 _BYTE_MAXPOOL_SINCE: Final = 12
 
 
@@ -43,7 +42,7 @@ class Kernels:
         table: kernels of the runtime.
         capabilities: of the CPU.
         activations: scheme of activations.
-        product_activations: scheme of the operands of matrix products.
+        product_activations: scheme of the operands of products of two activations.
         weights: element type of weights.
         operators: operators beside products that may be computed on integers.
     """
@@ -55,15 +54,12 @@ class Kernels:
     weights: Element
     operators: Collection[str]
 
-    def scheme(self, node: Node) -> Scheme:
-        """The scheme of the operands of an operation."""
-        return self.product_activations if node.is_op(*_MATRIX) else self.activations
-
     def product(
         self, node: Node, form: Form, result: Element | None, *, clamped: bool
     ) -> Choice | str:
         """The kernel of a product with a result of this type (None: as operands), or why not."""
-        _, element, symmetric = elements_of(self.scheme(node))
+        scheme = self.product_activations if form == "qdq-pair" else self.activations
+        _, element, symmetric = elements_of(scheme)
         zero: ZeroPoint = "symmetric" if symmetric else "asymmetric"
         if form == "qdq" and clamped and symmetric:
             form = "qdq-relu"

@@ -120,12 +120,8 @@ def _params(
 def _scheme(plan: Plan, values: Iterable[Value], kernels: Kernels) -> Scheme:
     """The scheme of values that share their scale: that of products of two activations first."""
     users = [plan.sites[node] for value in values for node, _ in plan.integer_uses(value)]
-    products = [site for site in users if site.is_product]
-    if any(site.is_pair for site in products):
-        return kernels.product_activations
-    if products and all(site.node.is_op("MatMul", "Gemm") for site in products):
-        return kernels.product_activations
-    return kernels.activations
+    pairs = any(site.is_pair for site in users if site.is_product)
+    return kernels.product_activations if pairs else kernels.activations
 
 
 def _decide(plan: Plan, trace: Trace, params: Mapping[Value, QuantParams]) -> None:
