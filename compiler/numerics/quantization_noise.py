@@ -101,6 +101,8 @@ def kernel_bounds(
     expected: Feeds,
     written: Feeds,
     counts: Mapping[str, int],
+    *,
+    given: bool = False,
 ) -> dict[str, Tolerance]:
     """How far integer kernels may be from a quantized graph as it is written.
 
@@ -108,13 +110,15 @@ def kernel_bounds(
     (`optc.numerics.roundings.QUANTIZE_ERROR`), which adds up like a random walk. They leave out
     roundings between operations that they fuse. That moves a result by no more than taking all the
     roundings anew would: sqrt(2) times the difference between the graph and its source, twice the
-    largest one.
+    largest one. Where the source came quantized, that difference is not known, and is taken for
+    what so many roundings add.
 
     Args:
         bounds: what floating-point rounding explains, by output.
         expected: outputs of the source model.
         written: outputs of the quantized graph as it is written.
         counts: roundings by output.
+        given: whether the source is quantized itself.
     """
     found = dict(bounds)
     known = dict(float_tensors(written))
@@ -126,6 +130,8 @@ def kernel_bounds(
         own = found.get(name, Tolerance())
         edge = QUANTIZE_ERROR * math.sqrt(counts.get(name, 0))
         known_error = stats.rms_error / stats.rms_signal if stats.rms_signal else 0.0
+        if given:
+            known_error = math.sqrt(counts.get(name, 0) * 10 ** (-_SINGLE / 10))
         relative = max(edge, _ANEW * known_error)
         peak = 2 * stats.max_abs_error / stats.peak_signal if stats.peak_signal else 0.0
         noise = Tolerance(
