@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 import optc
 from helpers import graph_from_text
 from optc.emit.onnx import build_model, save_model
+from optc.ir import TensorType
 from optc.launch.engines import open_engine
 from optc.launch.options import LaunchOptions
 from optc.numerics.evaluate import open_session
@@ -103,13 +104,16 @@ def rms(array: Array) -> float:
     return float(np.sqrt(np.mean(np.square(array.astype(np.float64)))))
 
 
-def stated(only_products: bool = False) -> Graph:
+def stated(only_products: bool = False, *, batch: int | None = None) -> Graph:
     """The residual network with the bf16 of the default lists, or of products alone."""
     options = {"deny": [{"op": op} for op in OTHERS]} if only_products else {}
     steps = ["infer-shapes", "fold-batchnorm", {"cast-bf16": options}]
-    run = optc.run_passes(
-        optc.load_model(RESNET), steps, target="sapphirerapids", runtime="openvino", lower=False
-    )
+    graph = optc.load_model(RESNET)
+    (image,) = graph.inputs
+    if batch is not None and isinstance(image.type, TensorType):
+        assert image.type.shape is not None
+        graph.set_type(image, TensorType(image.type.dtype, (batch, *image.type.shape[1:])))
+    run = optc.run_passes(graph, steps, target="sapphirerapids", runtime="openvino", lower=False)
     return run.graph
 
 
@@ -147,9 +151,16 @@ def test_errors_are_as_large_as_those_of_the_reference_evaluator() -> None:
     "avx512" not in host_capabilities() or importlib.util.find_spec("openvino") is None,
     reason="OpenVINO computes bf16 in fp32 on CPUs without AVX-512",
 )
-@pytest.mark.parametrize("only_products", [True, False])
-def test_openvino_computes_what_the_twin_does(only_products: bool, tmp_path: Path) -> None:
-    graph = stated(only_products)
+@pytest.mark.parametrize(("only_products", "batch"), [(True, 1), (False, 1), (True, None)])
+def test_openvino_computes_what_the_twin_does(
+    only_products: bool, batch: int | None, tmp_path: Path
+) -> None:
+    """Bit for bit where each rounding is one of its own, and rounded as bf16 is.
+
+    It fuses operations, which leaves out roundings in between. Where sizes are open it converts
+    activations by code of its own, which rounds 22 % of the numbers to the farther neighbour.
+    """
+    graph = stated(only_products, batch=batch)
     save_model(graph, tmp_path / "m.onnx")
     engine = open_engine(tmp_path / "m.onnx", LaunchOptions.default("openvino"))
     session, source = open_twin(graph), open_session(RESNET)
@@ -159,7 +170,7 @@ def test_openvino_computes_what_the_twin_does(only_products: bool, tmp_path: Pat
         found, expected, exact = (
             np.asarray(next(iter(each.run(feeds).values()))) for each in (engine, session, source)
         )
-        if only_products:  # no operation is fused into another before its rounding
+        if only_products and batch is not None:
             assert rms(found - expected) <= 1e-5 * rms(expected)
         else:
             assert rms(found - exact) <= 2 * rms(expected - exact)
