@@ -20,7 +20,7 @@ from optc.emit.openvino import unique_labels
 from optc.emit.owners import names_of
 from optc.errors import ModelError
 from optc.evidence import audit_onnxruntime, audit_openvino
-from optc.evidence.audit_result import Audit, NodeFate
+from optc.evidence.audit_result import Audit, NodeFate, at_least
 from optc.evidence.executed import with_fused
 from optc.evidence.feeds import choose_samples
 from optc.evidence.subject import find_subject
@@ -288,7 +288,7 @@ def _judge(plan: PlannedNode, kernel: Kernel | None) -> tuple[str, str]:
         if bits and planned and bits < planned:
             return "other precision", f"the runtime lowers it to {kernel.precision}"
         return "as planned", ""
-    if plan.isa is None or kernel.isa == plan.isa:
+    if plan.isa is None or at_least(kernel.isa, plan.isa):
         return "as planned", ""
     if plan.isa not in host_capabilities():
         return "other isa", f"this CPU has no {plan.isa}"

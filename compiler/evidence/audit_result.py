@@ -182,12 +182,12 @@ def _misses(node: NodeFate, precisions: Sequence[str], sets: Sequence[str]) -> s
     because = f": {node.reason}" if node.reason else ""
     if precisions and node.ran not in precisions:
         return f"ran in {node.ran or 'an unknown precision'}{because}"
-    if sets and not any(_at_least(node.isa, wanted) for wanted in sets):
+    if sets and not any(at_least(node.isa, wanted) for wanted in sets):
         return f"ran on {node.isa or 'an unknown instruction set'}{because}"
     return ""
 
 
-def _at_least(isa: str | None, wanted: str) -> bool:
+def at_least(isa: str | None, wanted: str) -> bool:
     """Whether an instruction set is the wanted one or has it."""
     if isa is None or isa == wanted:
         return isa == wanted

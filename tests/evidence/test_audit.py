@@ -114,8 +114,12 @@ def test_products_on_openvino(
 
 
 def check_verdict(node: NodeFate) -> None:
-    """What falls back is listed with a reason that the kernel table gave beforehand."""
-    assert node.deviates == (node.ran != "int8")
+    """What falls back is listed with a reason that the kernel table gave beforehand.
+
+    oneDNN takes tiles from 32 rows on, or 256 columns or products: these few have fewer.
+    """
+    small = node.planned_isa == "amx_int8" and node.isa == "avx512_vnni"
+    assert node.deviates == (node.ran != "int8" or small)
     assert bool(node.reason) == node.deviates
     assert "another kernel than the table names" not in node.reason
 
@@ -178,7 +182,8 @@ def convolutions_of_openvino(path: Path) -> list[str]:
     """What became of the convolutions, from the runtime model; its names are not the graph's."""
     import openvino
 
-    model = openvino.Core().compile_model(str(path), "CPU").get_runtime_model()
+    hint = {"INFERENCE_PRECISION_HINT": "f32"}  # else bf16 on CPUs that have it
+    model = openvino.Core().compile_model(str(path), "CPU", hint).get_runtime_model()
     kinds = {"f32": "fp32", "i8": "int8"}
     return [
         kinds[op.get_rt_info()["primitiveType"].value.lower().rpartition("_")[2]]
