@@ -33,7 +33,7 @@ _ZERO: dict[tuple[str, ZeroPoint], int] = {
     ("s8", "asymmetric"): -11,
 }
 _IMAGE = (1, 16, 14, 14)
-_ROWS = (4, 64)
+_ROWS = (32, 64)  # enough for tiles
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ _RECURRENT = np.linspace(-1, 1, 2 * 32 * 16, dtype=np.float32)
 SPECS: dict[str, Spec] = {
     "Conv": Spec(weight=(32, 16, 3, 3), channel=0),
     "ConvTranspose": Spec(weight=(16, 32, 3, 3)),
-    "MatMul": Spec(((2, 8, 64),), weight=(64, 32), pair=(2, 64, 8)),
+    "MatMul": Spec(((2, 32, 64),), weight=(64, 32), pair=(2, 64, 32)),
     "Gemm": Spec((_ROWS,), weight=(64, 32)),
     "ConvInteger": Spec(weight=(32, 16, 3, 3), channel=0),
     "MatMulInteger": Spec((_ROWS,), weight=(64, 32)),

@@ -157,7 +157,7 @@ def test_the_plugin_makes_of_it_what_the_route_says(level: str, index: int, audi
             check_vector(choice, found["layers"])
         else:
             check_layers(route, choice, found["layers"])
-            check_onednn(choice, found["onednn"])
+            check_onednn(choice, route, found["onednn"])
     except AssertionError as error:
         if choice.confidence is None or choice.confidence == "high":
             raise
@@ -225,7 +225,7 @@ def check_layers(route: Route, choice: Choice, layers: list[list[str]]) -> None:
         assert any(name.lower().endswith("_i8") for kind, _, name in layers if kind not in LAYOUT)
 
 
-def check_onednn(choice: Choice, created: list[list[str]]) -> None:
+def check_onednn(choice: Choice, route: Route, created: list[list[str]]) -> None:
     if choice.kernel is None or " " in choice.kernel:  # words, not a name of oneDNN
         return
     names = [name for kind, name in created if kind != "reorder"]
@@ -233,7 +233,8 @@ def check_onednn(choice: Choice, created: list[list[str]]) -> None:
     for capability in choice.needs:
         if choice.outcome == "native" and "gemm_s8" not in choice.kernel:
             row = shipped_extensions().extensions[capability]
-            assert row.proven_by(choice.kernel, "3.13.0")
+            types = (route.activation, route.weight or route.activation)
+            assert row.proven_by(choice.kernel, "3.13.0", *types)
 
 
 def check_vector(choice: Choice, layers: list[list[str]]) -> None:
