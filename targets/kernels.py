@@ -76,11 +76,13 @@ Emulated: by instructions that are not made for the type. Slow: slower than fp32
 ZeroPoint = Literal["any", "symmetric", "asymmetric"]
 """Zero points of activations; symmetric is 0 for s8 and 128 for u8."""
 
-Pairing = Literal["terms", "positions"]
+Pairing = Literal["terms", "positions", "columns"]
 PAIRINGS: Mapping[Pairing, str] = MappingProxyType(
     {
         "terms": "neighbours in the sum, channels innermost; the last term of an odd sum is alone",
         "positions": "as terms, but a convolution in one group begins anew at each kernel position",
+        "columns": "as terms, but every convolution begins anew at each kernel position; of one "
+        "channel, neighbours in the columns of its kernel",
     }
 )
 """Which two products of a sum VPMADDUBSW adds in 16 bits, with saturation."""

@@ -9,10 +9,12 @@ VNNI adds four products into 32 bits at once, and is exact. Which two terms of a
 pair is a matter of the kernel. Both runtimes run along the terms of the sum, the channels of a
 convolution innermost:
 
-    terms       neighbours of the whole sum: all matrix products, convolutions of ONNX Runtime,
-                grouped ones of OpenVINO; the last term of an odd sum is alone
-    positions   as terms, but each kernel position begins anew: convolutions of OpenVINO in one
-                group, which pads odd channel counts
+    terms       neighbours of the whole sum: all matrix products, convolutions of ONNX Runtime; the
+                last term of an odd sum is alone
+    positions   as terms, but each kernel position of a convolution in one group begins anew, which
+                pads odd channel counts: OpenVINO on AVX2
+    columns     so it does in all convolutions; where a group has one channel, kernel positions are
+                the terms, column by column: OpenVINO on AVX-512
 
 A convolution with one channel per group and output has no pairs: its kernels multiply elementwise
 in wider integers. Signed activations become unsigned by adding 128, which a term without activation
@@ -24,7 +26,8 @@ is decided from the weights themselves: `find_saturation` proves it or gives a c
 weights of 7 bits, and mostly finer: a large weight seldom stands beside another of its sign.
 
 Source: Intel SDM, VPMADDUBSW; oneDNN, "Nuances of int8 computations"; the pairs were compared bit
-for bit with onnxruntime 1.32 and OpenVINO 2026.4 on a CPU with AVX2 (tests/numerics).
+for bit with onnxruntime 1.32 on a CPU with AVX2, and with OpenVINO 2026.4 held at AVX2 and at
+AVX-512 without VNNI (tests/test_simulation.py).
 """
 
 from __future__ import annotations
@@ -81,7 +84,7 @@ class Product:
 
         Outputs are those of a MatMul with its batches in front, and the channels of a convolution.
         """
-        return self._paired(self._rows(weights), pairing)
+        return _paired(self._rows(weights, pairing))
 
     def indices(self, shape: tuple[int, ...], pairing: Pairing) -> Integers:
         """Places in the flat weights of what `pairs` gives; -1 where it has a zero of its own."""
@@ -96,26 +99,34 @@ class Product:
                 group as [rows, channels, kernel...].
             pairing: as in `pairs`.
         """
-        moved = np.moveaxis(windows, 1, -1) if self.op == "Conv" else windows
-        return self._paired(moved.reshape(moved.shape[0], -1, moved.shape[-1]), pairing)
-
-    def _paired(self, rows: npt.NDArray[Any], pairing: Pairing) -> npt.NDArray[Any]:
-        """Rows of [kernel positions, terms] cut into pairs."""
-        if pairing == "terms" or self.op != "Conv" or self.group > 1:
-            rows = rows.reshape(rows.shape[0], 1, -1)
-        if rows.shape[-1] % 2:
-            rows = np.concatenate([rows, np.zeros_like(rows[..., :1])], axis=-1)
-        return rows.reshape(rows.shape[0], -1, 2)
-
-    def _rows(self, weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The weights as [outputs, kernel positions, terms]."""
         if self.op == "Conv":
-            moved = np.moveaxis(weights, 1, -1)
-            return moved.reshape(moved.shape[0], -1, moved.shape[-1])
+            return _paired(self._ordered(windows, pairing))
+        return _paired(windows.reshape(windows.shape[0], -1, windows.shape[-1]))
+
+    def _rows(self, weights: npt.NDArray[Any], pairing: Pairing) -> npt.NDArray[Any]:
+        """The weights as [outputs, sums, terms]."""
+        if self.op == "Conv":
+            return self._ordered(weights, pairing)
         if weights.ndim == 1:
             weights = weights[:, None]
         rows = weights if self.transposed else np.swapaxes(weights, -1, -2)
         return rows.reshape(-1, 1, rows.shape[-1])
+
+    def _ordered(self, array: npt.NDArray[Any], pairing: Pairing) -> npt.NDArray[Any]:
+        """What a convolution multiplies, [rows, channels, kernel...], as [rows, sums, terms]."""
+        if pairing == "columns" and array.shape[1] == 1:
+            axes = (0, *range(array.ndim - 1, 0, -1))
+            return array.transpose(axes).reshape(array.shape[0], 1, -1)
+        moved = np.moveaxis(array, 1, -1)
+        whole = pairing == "terms" or (pairing == "positions" and self.group > 1)
+        return moved.reshape(moved.shape[0], 1 if whole else -1, -1 if whole else moved.shape[-1])
+
+
+def _paired(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Rows of [sums, terms] cut into pairs, [rows, pairs, 2]."""
+    if rows.shape[-1] % 2:
+        rows = np.concatenate([rows, np.zeros_like(rows[..., :1])], axis=-1)
+    return rows.reshape(rows.shape[0], -1, 2)
 
 
 @dataclass(frozen=True)
