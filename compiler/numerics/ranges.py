@@ -128,29 +128,38 @@ def _xlogx(counts: npt.NDArray[np.int64]) -> Floats:
 def mse_range(histogram: Histogram, seen: Range, bits: int, symmetric: bool) -> Range:
     """The clipping with the least squared error of quantizing the elements.
 
-    Both ends are first clipped by the same ratio, then each alone.
+    Both ends are first clipped by the same ratio, then each alone. A symmetric quantizer has one
+    threshold for both signs, and its steps follow from the positive integers, of which there is one
+    less: an end that lies within the threshold is not clipped.
     """
     points, weights = _points(histogram)
-    top = (1 << bits) - 1
 
-    def error(low: float, high: float) -> float:
-        low, high = min(low, 0.0), max(high, 0.0)
-        if symmetric:
-            high = max(-low, high)
-            low = -high
-        step = (high - low) / top
+    def error(step: float, least: float, most: float) -> float:
         if not step:
             return float("inf")
-        zero = np.rint(-low / step)
-        levels = np.clip(np.rint(points / step), -zero, top - zero)
+        levels = np.clip(np.rint(points / step), least, most)
         return float(weights @ np.square(levels * step - points))
 
-    both = min(_CLIPS, key=lambda ratio: error(seen.low * ratio, seen.high * ratio))
-    if symmetric or not seen.low < 0 < seen.high:
+    if symmetric:
+        half, greatest = 1 << (bits - 1), max(-seen.low, seen.high)
+        tried = [ratio * greatest for ratio in _CLIPS]
+        limit = min(tried, key=lambda limit: error(limit / (half - 1), -half, half - 1))
+        return Range(-limit, limit).clip(seen)
+
+    top = (1 << bits) - 1
+
+    def clipped(low: float, high: float) -> float:
+        low, high = min(low, 0.0), max(high, 0.0)
+        step = (high - low) / top
+        zero = np.rint(-low / step) if step else 0.0
+        return error(step, -zero, top - zero)
+
+    both = min(_CLIPS, key=lambda ratio: clipped(seen.low * ratio, seen.high * ratio))
+    if not seen.low < 0 < seen.high:
         return Range(seen.low * both, seen.high * both)
     wider = [ratio for ratio in _CLIPS if ratio >= both]
-    high = min(wider, key=lambda ratio: error(seen.low * both, seen.high * ratio))
-    low = min(wider, key=lambda ratio: error(seen.low * ratio, seen.high * high))
+    high = min(wider, key=lambda ratio: clipped(seen.low * both, seen.high * ratio))
+    low = min(wider, key=lambda ratio: clipped(seen.low * ratio, seen.high * high))
     return Range(seen.low * low, seen.high * high)
 
 

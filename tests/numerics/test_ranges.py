@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from optc.ir import DType
 from optc.numerics.histogram import Histogram
+from optc.numerics.quantize import activation_params
 from optc.numerics.ranges import Range, entropy_range, mse_range, percentile_range
 
 if TYPE_CHECKING:
@@ -115,6 +117,28 @@ def test_mse_has_the_least_error_on_its_grid() -> None:
     # 1 %: bins stand for their middles; the errors differ by up to width^2 / 12 (1e-6 here), and
     # where elements fall on either side of a rounding boundary.
     assert ours <= 1.01 * min(quantization_error(numbers, item, 4) for item in both)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_mse_of_a_symmetric_quantizer_has_the_least_error_that_it_makes(sign: int) -> None:
+    """With the steps and the limits of `activation_params`; only the far end is clipped."""
+    numbers = sign * np.append(normal(), np.float32(12.0))
+    numbers = numbers[sign * numbers > -1.5]
+    whole = seen(numbers)
+    found = mse_range(Histogram.of(numbers), whole, 4, symmetric=True)
+
+    def error(limits: Range) -> float:
+        params = activation_params(limits.low, limits.high, DType.I8, symmetric=True, bits=4)
+        step = params.scales[0]
+        levels = np.clip(np.rint(numbers / step), -8, 7)
+        return float(np.mean(np.square(levels * step - numbers, dtype=np.float64)))
+
+    tried = [Range(-12.0 * r, 12.0 * r).clip(whole) for r in np.linspace(0.1, 1.0, 91)]
+    # 1 %: as above, bins stand for their middles.
+    assert error(found) <= 1.01 * min(error(item) for item in tried)
+    near, far = (found.low, found.high) if sign > 0 else (found.high, found.low)
+    assert near == (whole.low if sign > 0 else whole.high)
+    assert abs(far) < 6.0
 
 
 def test_mse_keeps_an_outlier_that_carries_the_signal() -> None:
