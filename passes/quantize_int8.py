@@ -29,6 +29,7 @@ from optc.passes.int8_given import complete, is_quantized
 from optc.passes.int8_options import QuantizeInt8Options
 from optc.passes.int8_sites import PRODUCTS, Kernels, is_float32
 from optc.passes.int8_static import Static, quantize_statically
+from optc.passes.selector import unmatched
 from optc.rewrite.trace import Trace
 from optc.targets import load_runtime
 from optc.targets.loading import shipped_kernels
@@ -74,6 +75,7 @@ class QuantizeInt8(Pass):
         if any(node.origin and self.name in node.origin.passes() for node in graph.nodes()):
             return PassResult(changed=False)  # what it could do is done
         trace = Trace(self.name)
+        warnings = _unmatched(graph, options)
         kernels = Kernels(
             shipped_kernels(context.runtime),
             context.described.capabilities,
@@ -89,13 +91,14 @@ class QuantizeInt8(Pass):
             self._quantize(graph, context, trace, kernels)
         _decide_rest(graph, trace)
         seeded = context.observer is not None and not context.observer.real
-        guessed = seeded and options.mode == "static" and bool(trace.counts)
+        if seeded and options.mode == "static" and trace.counts:
+            warnings.append(_GUESSED)
         return PassResult(
             bool(trace.counts),
             trace.counts,
             trace.refusals,
             trace.decisions,
-            warnings=(_GUESSED,) if guessed else (),
+            warnings=tuple(warnings),
         )
 
     def _quantize(self, graph: Graph, context: PassContext, trace: Trace, kernels: Kernels) -> None:
@@ -126,6 +129,11 @@ class QuantizeInt8(Pass):
             None if runtime is None else (context.described, runtime),
         )
         quantize_statically(graph, trace, job)
+
+
+def _unmatched(graph: Graph, options: QuantizeInt8Options) -> list[str]:
+    lists = (("only", options.only), ("keep", options.keep))
+    return [f"{n}: no node fits {s}" for n, known in lists for s in unmatched(known, graph)]
 
 
 def _check_opset(graph: Graph, options: QuantizeInt8Options) -> None:

@@ -279,6 +279,13 @@ def test_selection(options: dict[str, Any], kept: str, reason: str) -> None:
     assert decided(result)[other][0] == "int8"
 
 
+def test_selectors_that_fit_nothing_are_told() -> None:
+    graph = net(TWO, x="4,8", w=(8, 8), v=(8, 8))
+    result = quantize(graph, keep=["no", {"op": "Tanh"}], only=[{"op": "Gemm"}, {"op": "MatMul"}])
+    told = [warning for warning in result.warnings if "no node" in warning]
+    assert told == ["only: no node fits op 'Gemm'", "keep: no node fits name 'no'"]
+
+
 def test_a_graph_output_and_a_second_use_keep_their_value() -> None:
     graph = net("a = Conv (x, w)  h = Tanh (a)  y = Add (a, h)", w=(4, 4, 1, 1))
     graph.add_output(graph.value("a"), "a_out")
