@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from optc.errors import InternalError, OptcError, OutputError
-from optc.processes import WorkerProcess, free_memory
+from optc.processes import WorkerProcess, free_memory, uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -201,8 +201,9 @@ class _Schedule:
             used = sum(other.memory for other in self._busy.values())
             if len(self._busy) >= self._jobs or (self._busy and used + task.memory > self._memory):
                 break
-            worker = self._idle.pop() if self._idle else self._new_worker()
-            self._busy[worker] = task
+            with uninterrupted():
+                worker = self._idle.pop() if self._idle else self._new_worker()
+                self._busy[worker] = task
             self._say(worker, task.do)
             worker.send(self._request(task))
         return bool(self._busy)

@@ -8,18 +8,41 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import queue
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _PATIENCE: Final = 5.0  # seconds that a process has to clean up before it is killed
 _MEMINFO: Final = Path("/proc/meminfo")
 _CGROUP: Final = Path("/sys/fs/cgroup")
 _UNKNOWN: Final = 4 << 30
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Take signals after the block: whatever it starts is then known to what ends it.
+
+    Only the main thread takes signals; elsewhere this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {n: h for n in handled if callable(h := signal.getsignal(n))}
+    for number in before:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 class WorkerProcess:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from optc.errors import ModelError
 from optc.evidence.feeds_file import write_feeds
+from optc.processes import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -106,7 +107,7 @@ class Pool:
             ModelError: ``bench-process``: it cannot be started.
         """
         log = self.folder / "log.txt"
-        with log.open("a", encoding="utf-8") as stream:
+        with log.open("a", encoding="utf-8") as stream, uninterrupted():
             try:
                 started = subprocess.Popen(
                     _COMMAND,
@@ -121,8 +122,8 @@ class Pool:
                 raise ModelError(
                     "bench-process", f"no process can be started: {error.strerror}", location=label
                 ) from error
-        process = Process(started, label, log)
-        self._stack.callback(process.end)
+            process = Process(started, label, log)
+            self._stack.callback(process.end)
         return process
 
     def request(self, verb: str, subjects: Sequence[Subject], **more: Any) -> dict[str, Any]:
