@@ -1,7 +1,10 @@
 """What all tests need. Options and fixtures for golden files are those of `optc.pytest_plugin`."""
 
+import json
 import os
+from collections import Counter
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -13,3 +16,24 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["OPTC_CACHE_DIR"] = "off"
     with suppress(ImportError):
         import_openvino()  # before any test does: a plain import sends a usage report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print how many conformance cases went which way; reports of other processes count as well."""
+    counts: dict[str, Counter[str]] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in _properties(report):
+                if name == "conformance":
+                    outcome = json.loads(value)
+                    counts.setdefault(outcome["pipeline"], Counter()).update(outcome["counts"])
+    if counts:
+        terminalreporter.section("conformance")
+    for pipeline in sorted(counts):
+        ways = counts[pipeline]
+        parts = ", ".join(f"{ways[how]} {how}" for how in sorted(ways))
+        terminalreporter.write_line(f"{pipeline}: {ways.total()} cases: {parts}")
+
+
+def _properties(report: Any) -> list[tuple[str, Any]]:
+    return getattr(report, "user_properties", []) if getattr(report, "when", "") == "call" else []
