@@ -131,7 +131,7 @@ def cost_digest(plan: TargetPlan) -> str:
 def target_digest(plan: TargetPlan) -> str:
     """Digest of what passes can learn of the target: its descriptor, and the runtime."""
     known = plan.context.described
-    return digest_of("target", known.model_dump_json(), plan.runtime.id)
+    return digest_of("target", known.model_dump_json(), plan.runtime.model_dump_json())
 
 
 def data_digest(recipe: Recipe, context: PassContext) -> str | None:

@@ -20,7 +20,13 @@ from optc.passes import (
 from optc.passes.base import PassContext
 from optc.pipeline import PlannedStep
 from optc.recipe import Recipe, load_recipe, resolve_pipeline
-from optc.targets import available_capabilities, load_runtime, load_target, missing_capability
+from optc.targets import (
+    available_capabilities,
+    load_runtime,
+    load_target,
+    missing_capability,
+    read_profile,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,7 +63,7 @@ class TargetPlan:
     def context(self) -> PassContext:
         """What passes may know."""
         cpu = self.lead or self.target
-        return PassContext(cpu.id, self.runtime.id, cpu=cpu)
+        return PassContext(cpu.id, self.runtime.id, cpu=cpu, engine=self.runtime)
 
     def shares_with(self, other: TargetPlan) -> bool:
         """Whether both run the same passes with the same options, and they see the same target."""
@@ -106,7 +112,7 @@ def prepare(
         ModelError: the model file does not exist.
     """
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides=overrides)
-    runtime = load_runtime(loaded.runtime)
+    runtime = _profiled(loaded, load_runtime(loaded.runtime))
     found = {target.id: target for target in map(load_target, targets or loaded.target_refs)}
     leads = _leads(loaded, tuple(found.values()), runtime)
     plans = tuple(
@@ -122,6 +128,26 @@ def prepare(
             hint="`model` in the recipe is relative to the recipe's folder",
         )
     return Prepared(loaded, plans)
+
+
+def _profiled(recipe: Recipe, runtime: Runtime) -> Runtime:
+    """The runtime with the costs of the machine that the recipe names.
+
+    Raises:
+        TargetError: the profile cannot be read.
+        CapabilityError: ``profile-of-another-runtime``.
+    """
+    if recipe.profile is None:
+        return runtime
+    path = recipe.locate(recipe.profile)
+    profile = read_profile(path)
+    if profile.runtime != runtime.id:
+        raise CapabilityError(
+            "profile-of-another-runtime",
+            f"{path} has the costs of {profile.runtime}, and the recipe is for {runtime.id}",
+            hint=f"measure them: optc targets costs {runtime.id} --write {path.name}",
+        )
+    return runtime.model_copy(update={"costs": profile.costs})
 
 
 def _leads(

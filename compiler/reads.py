@@ -28,6 +28,8 @@ def files_read(
     for name in targets or recipe.target_refs:
         if is_target_file(name):
             found += target_files(Path(name))
+    if recipe.profile is not None:
+        found.append(recipe.locate(recipe.profile))
     found += [recipe.model_path, *external, *data_files(recipe), *_plugins(recipe)]
     return tuple(dict.fromkeys(found))
 

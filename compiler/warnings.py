@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from optc.saturating import find_saturating, saturation_warning
+from optc.targets import read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from optc.emitter import Emitter, Form
     from optc.prepare import TargetPlan
+    from optc.recipe import Recipe
     from optc.rewrite.trace import StepRecord
     from optc.verdict import Verification
 
@@ -45,6 +47,19 @@ def compile_warnings(
         found.append(saturation_warning(saturating, plan.target.id))
     found += [f"{step.name}: {text}" for step in steps for text in step.warnings]
     found += emitter.warnings(form)
+    found += _profile_warnings(recipe, plan)
     if verification is None and recipe.accuracy:
         found.append("accuracy goals were not measured: verification is switched off")
     return found
+
+
+def _profile_warnings(recipe: Recipe, plan: TargetPlan) -> list[str]:
+    """Whether the machine that costs were measured on can do what the target can."""
+    if recipe.profile is None:
+        return []
+    profile = read_profile(recipe.locate(recipe.profile))
+    lacks = sorted(plan.target.capabilities - set(profile.capabilities))
+    if not lacks:
+        return []
+    text = f"profile: {profile.cpu} has no {', '.join(lacks)}, which {plan.target.id} has"
+    return [f"{text}: its costs are those of other kernels"]

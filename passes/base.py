@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from optc.rewrite.decisions import Decisions
 from optc.rewrite.driver import apply_rules
 from optc.rewrite.trace import Trace
-from optc.targets import load_target
+from optc.targets import load_runtime, load_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from optc.numerics.observe import Observer
     from optc.rewrite.pattern import Rule
     from optc.rewrite.trace import Decision, Refusal
-    from optc.targets import Target
+    from optc.targets import Runtime, Target
 
 
 class PassOptions(BaseModel):
@@ -51,6 +51,7 @@ class PassContext:
             passes with `observes`.
         decisions: what earlier steps decided about precisions; ask it with ``decisions.of(node)``.
         cpu: descriptor of the target; None: the one that is shipped under its name.
+        engine: descriptor of the runtime; None: the one that is shipped under its name.
         reference: the graph as it was before a pass lowered its precision; None where none did.
             Only for passes with `needs_reference`.
         goals: accuracy goals of the recipe; only with an observer.
@@ -61,6 +62,7 @@ class PassContext:
     observer: Observer | None = None
     decisions: Decisions = field(default_factory=Decisions)
     cpu: Target | None = None
+    engine: Runtime | None = None
     reference: Graph | None = None
     goals: tuple[AccuracyGoal, ...] = ()
 
@@ -72,6 +74,15 @@ class PassContext:
             TargetError: there is no such target.
         """
         return load_target(self.target) if self.cpu is None else self.cpu
+
+    @property
+    def executes(self) -> Runtime:
+        """Descriptor of the runtime.
+
+        Raises:
+            TargetError: there is no such runtime.
+        """
+        return load_runtime(self.runtime) if self.engine is None else self.engine
 
 
 @dataclass(frozen=True)

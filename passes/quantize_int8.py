@@ -31,7 +31,6 @@ from optc.passes.int8_sites import PRODUCTS, Kernels, is_float32
 from optc.passes.int8_static import Static, quantize_statically
 from optc.passes.selector import unmatched
 from optc.rewrite.trace import Trace
-from optc.targets import load_runtime
 from optc.targets.loading import shipped_kernels
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ class QuantizeInt8(Pass):
         if options.mode == "weights":
             quantize_weights(graph, trace, kernels, options.wishes, options.style)
             return
-        runtime = load_runtime(context.runtime) if options.placement == "gain" else None
+        runtime = context.executes if options.placement == "gain" else None
         if options.mode == "dynamic":
             quantize_dynamically(
                 graph, trace, kernels, options.wishes, options.style, runtime, context.described

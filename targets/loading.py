@@ -21,7 +21,7 @@ from optc.targets.extensions import ExtensionTable
 from optc.targets.fact import Descriptor
 from optc.targets.kernels import KernelTable
 from optc.targets.model import Target
-from optc.targets.runtimes import Runtime
+from optc.targets.runtimes import Profile, Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,6 +95,15 @@ def load_runtime(name: str) -> Runtime:
         f"there is no runtime '{name}'; known: {', '.join(RUNTIME_NAMES)}",
         hint=did_you_mean(wanted, RUNTIME_NAMES),
     )
+
+
+def read_profile(path: Path) -> Profile:
+    """Read the costs of a machine that `optc targets costs` measured.
+
+    Raises:
+        TargetError: as `read_descriptor`.
+    """
+    return read_descriptor(path, Profile)
 
 
 def find_target(name: str) -> Target | None:

@@ -138,7 +138,9 @@ class StepCosts(Descriptor):
     )
     quantize: float = Field(description="for each element of QuantizeLinear")
     dequantize: float = Field(description="for each element of DequantizeLinear")
-    operation: float = Field(description="for each operation, whatever its size")
+    operation: dict[Precision, float] = Field(
+        description="for each operation, whatever its size, by what it is computed in"
+    )
     fused_behind: dict[Precision, tuple[Text, ...]] = Field(
         description="operators that are computed with the product before them, by the precision of "
         "the product; * stands for all that are elementwise"
@@ -216,6 +218,17 @@ class Introspection(Descriptor):
             if shorter == name:
                 return name
             name = shorter
+
+
+class Profile(Descriptor):
+    """What operations cost on one machine, to plan with in place of a runtime's descriptor."""
+
+    schema_version: Literal[1] = Field(description="version of this form")
+    runtime: Name = Field(description="the name of the runtime in recipes")
+    version: Version = Field(description="of the runtime")
+    cpu: Text = Field(description="the machine that it was measured on")
+    capabilities: tuple[Name, ...] = Field(description="what its CPU can do")
+    costs: StepCosts = Field(description="what operations cost there")
 
 
 class Runtime(Descriptor):

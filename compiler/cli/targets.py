@@ -202,3 +202,29 @@ def probe(
         say(found.describe())
     if write is not None:
         write_descriptor(found, write)
+
+
+@app.command("costs")
+def costs(
+    runtime: Annotated[str, typer.Argument(help="The runtime to measure.", metavar="RUNTIME")],
+    write: Annotated[
+        Path | None,
+        typer.Option("--write", help="Write a profile for recipes.", metavar="FILE"),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure what operations cost a runtime on this machine, to plan int8 with; seconds.
+
+    Example: optc targets costs onnxruntime --write my-xeon-ort.yaml
+
+    A recipe that names the file as `profile` plans with it, on every machine.
+    """
+    from optc.evidence.costs import describe_costs, measure_costs, write_profile
+
+    found = measure_costs(runtime)
+    if json:
+        say_json(found.model_dump(mode="json"))
+    else:
+        say(describe_costs(found))
+    if write is not None:
+        write_profile(found, write)

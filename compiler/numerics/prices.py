@@ -5,7 +5,8 @@
     both           + cycles for each operation
 
 Peaks are those of the path that the runtime's kernel takes on the CPU (`optc.targets.kernels`),
-the other numbers are measured and lie in the descriptor of the runtime (`StepCosts`). These are
+the other numbers are measured and lie in the descriptor of the runtime (`StepCosts`), or in a
+profile of one machine. These are
 estimates for one core with its data in the caches: good for comparing, not for promising.
 """
 
@@ -73,11 +74,12 @@ class Prices:
                 largest = max(elements, 0 if first is None else _elements(first) or 0)
                 moved = info(node).has(Trait.DATA_MOVEMENT) or info(node).has(Trait.POOLING)
                 rates = self.costs.move if moved else self.costs.elementwise
-                return self._seconds(largest * rates[precision])
+                return self._seconds(largest * rates[precision], precision)
             if _is_depthwise(graph, node):
-                return self._seconds(work * self.costs.depthwise[precision])
+                return self._seconds(work * self.costs.depthwise[precision], precision)
         rate = self._rate(precision, choice) * self.costs.efficiency[precision]
-        return self._seconds(2 * work / rate + elements * self.costs.result[precision])
+        cycles = 2 * work / rate + elements * self.costs.result[precision]
+        return self._seconds(cycles, precision)
 
     def conversion(self, graph: Graph, value: Value) -> tuple[float, float] | None:
         """Seconds of QuantizeLinear and DequantizeLinear of a value; None without its size."""
@@ -86,10 +88,10 @@ class Prices:
         if count is None:
             return None
         up, down = count * self.costs.quantize, count * self.costs.dequantize
-        return self._seconds(up), self._seconds(down)
+        return self._seconds(up, "fp32"), self._seconds(down, "fp32")
 
-    def _seconds(self, cycles: float) -> float:
-        return (cycles + self.costs.operation) / (ASSUMED_GHZ * 1e9)
+    def _seconds(self, cycles: float, precision: Precision) -> float:
+        return (cycles + self.costs.operation[precision]) / (ASSUMED_GHZ * 1e9)
 
     def _rate(self, precision: Precision, choice: Choice | None) -> float:
         """Operations per cycle."""

@@ -105,6 +105,11 @@ class RecipeBody(Section):
     runtime: Annotated[str, OneOf("runtime", runtime_names)] = Field(
         default="onnxruntime", description="what will execute the model"
     )
+    profile: FilePath | None = Field(
+        default=None,
+        description="what operations cost on one machine, as `optc targets costs` measured it, to "
+        "plan int8 with in place of what the descriptor of the runtime says",
+    )
     data: Data = Field(default=Data(), description="real inputs, for calibration and validation")
     emit: Annotated[Emit, AfterValidator(_format_of_the_runtime)] = Field(
         default=Emit(), description="form of the emitted model"

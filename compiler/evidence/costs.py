@@ -1,0 +1,310 @@
+"""Measures what operations cost on this machine, for `profile` of a recipe.
+
+A chain of equal operations and a shorter one take turns; what the longer one takes more, by the
+operations that it has more, is the time of one operation within a network: what a run of a model
+costs, and what happens at its ends, is in both. Times are CPU times of the one thread that runs
+them, medians of many runs.
+
+    seconds  =  2 multiply-adds / (peak x efficiency)  +  elements of the result x cycles  +  cycles
+
+is then fitted to convolutions and matrix products of different sizes, by least squares of relative
+errors with coefficients that are not negative. The unit is the cycle of `optc.numerics.prices`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import yaml
+from onnx import TensorProto, helper, numpy_helper
+
+from optc.errors import TargetError
+from optc.launch.engines import open_engine
+from optc.launch.options import LaunchOptions
+from optc.numerics.timing import ASSUMED_GHZ
+from optc.targets import detect_host, host_capabilities, load_runtime, load_target, read_profile
+from optc.targets.loading import shipped_kernels
+from optc.targets.peak import best_path, peak
+from optc.targets.runtimes import Profile
+from optc.versions import library_version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from onnx import ModelProto
+
+    from optc.targets import Precision, Target
+
+_SHORT: Final = 2
+_LONG: Final = 10
+_RUNS: Final = 60
+_WARM_UP: Final = 5
+_SEED: Final = 5
+_SIMPLER: Final = 1e-6
+"""How much less the error has to be for another term."""
+_STEP: Final = np.float32(0.05)
+_ZERO: Final = np.uint8(128)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operation of a chain: its result is as large as its operand.
+
+    Attributes:
+        op: ``Conv``, ``MatMul``, or ``Tanh`` for what costs the same in both chains.
+        channels: of operand and result.
+        size: rows and columns of an image; rows of a matrix.
+        kernel: width of the window.
+        depthwise: whether each channel is a group.
+        quantized: ``int8``: operands are quantized and weights are int8; ``pair``: a float
+            operation behind QuantizeLinear and DequantizeLinear.
+    """
+
+    op: str
+    channels: int
+    size: int
+    kernel: int = 1
+    depthwise: bool = False
+    quantized: str = ""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the data."""
+        if self.op == "MatMul":
+            return (1, self.size, self.channels)
+        return (1, self.channels, self.size, self.size)
+
+    @property
+    def elements(self) -> int:
+        """Of the result."""
+        return int(np.prod(self.shape))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds."""
+        inputs = 1 if self.depthwise else self.channels
+        return self.elements * inputs * self.kernel**2
+
+    def model(self, length: int) -> ModelProto:
+        """A chain of so many."""
+        draw = np.random.default_rng(_SEED)
+        constants: dict[str, Any] = {"step": _STEP, "zero": _ZERO} if self.quantized else {}
+        nodes, value = [], "x"
+        for index in range(length):
+            operand = value
+            if self.quantized:
+                nodes += _pair(value, f"q{index}")
+                operand = f"q{index}_d"
+            value = f"y{index}"
+            if self.op == "Tanh":
+                nodes.append(helper.make_node("Tanh", [operand], [value]))
+                continue
+            weight = f"w{index}"
+            nodes += self._weight(draw, weight, constants)
+            attributes: dict[str, Any] = {}
+            if self.op == "Conv":
+                attributes = {"pads": [self.kernel // 2] * 4}
+                attributes["group"] = self.channels if self.depthwise else 1
+            nodes.append(helper.make_node(self.op, [operand, weight], [value], **attributes))
+        if self.quantized:
+            nodes += _pair(value, "end")
+            value = "end_d"
+        nodes.append(helper.make_node("Identity", [value], ["y"]))
+        ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, self.shape) for n in "xy"]
+        stored = [numpy_helper.from_array(np.asarray(a), name) for name, a in constants.items()]
+        graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:], stored)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+    def _weight(self, draw: np.random.Generator, name: str, constants: dict[str, Any]) -> list[Any]:
+        if self.op == "MatMul":
+            shape: tuple[int, ...] = (self.channels, self.channels)
+        else:
+            inputs = 1 if self.depthwise else self.channels
+            shape = (self.channels, inputs, self.kernel, self.kernel)
+        terms = float(np.sqrt(self.macs / self.elements))
+        if self.quantized != "int8":
+            constants[name] = (draw.standard_normal(shape) / terms).astype(np.float32)
+            return []
+        constants[f"{name}_i"] = draw.integers(-127, 128, shape).astype(np.int8)
+        constants[f"{name}_s"] = np.float32(1 / (73 * terms))  # the rms of the integers is 73
+        constants[f"{name}_z"] = np.int8(0)
+        operands = [f"{name}_i", f"{name}_s", f"{name}_z"]
+        return [helper.make_node("DequantizeLinear", operands, [name])]
+
+
+PRODUCTS: Final = (
+    *(Case("Conv", c, s) for c, s in ((16, 24), (32, 14), (64, 14), (64, 28), (128, 14), (256, 7))),
+    *(Case("Conv", c, s, 3) for c, s in ((16, 24), (32, 14), (64, 14), (128, 7))),
+    *(Case("MatMul", c, s) for c, s in ((128, 32), (256, 64), (384, 128))),
+)
+DEPTHWISE: Final = tuple(
+    Case("Conv", c, s, k, depthwise=True) for c, s, k in ((32, 28, 3), (64, 14, 3), (128, 14, 5))
+)
+ELEMENTWISE: Final = tuple(Case("Tanh", c, s) for c, s in ((32, 28), (128, 14), (128, 28)))
+
+
+def _pair(value: str, name: str) -> list[Any]:
+    quantize = helper.make_node("QuantizeLinear", [value, "step", "zero"], [f"{name}_q"])
+    back = helper.make_node("DequantizeLinear", [f"{name}_q", "step", "zero"], [f"{name}_d"])
+    return [quantize, back]
+
+
+def measure_costs(runtime: str, tell: Callable[[str, int, int], None] | None = None) -> Profile:
+    """Measure the costs of a runtime on this machine; about a minute.
+
+    Args:
+        runtime: its name.
+        tell: told what is measured: activity, cases done, cases in all.
+
+    Raises:
+        TargetError: there is no such runtime, or this machine is none of the targets.
+        CapabilityError: the runtime is not installed.
+    """
+    described, host = load_runtime(runtime), detect_host()
+    if host.target is None or described.costs is None:
+        raise TargetError("host-unknown", host.verdict, hint="costs are kept for the targets only")
+    target = load_target(host.target.id)
+    plain = (*PRODUCTS, *DEPTHWISE, *ELEMENTWISE)
+    lowered = (*(_as(case, "int8") for case in (*PRODUCTS, *DEPTHWISE)),)
+    pairs = (*(_as(case, "pair") for case in ELEMENTWISE),)
+    cases, cycles = (*plain, *lowered, *pairs), {}
+    with tempfile.TemporaryDirectory(prefix="optc-costs-") as folder:
+        for number, case in enumerate(cases):
+            if tell is not None:
+                tell("measure", number, len(cases))
+            cycles[case] = _seconds(case, described.id, Path(folder)) * ASSUMED_GHZ * 1e9
+    found = described.costs.model_dump()
+    for precision, kind in (("fp32", ""), ("int8", "int8")):
+        products = [_as(case, kind) for case in PRODUCTS]
+        rates = [_rate(target, described.id, case, precision) for case in products]
+        fit = _fit(products, rates, [cycles[case] for case in products])
+        found["efficiency"][precision], found["result"][precision] = fit[0], fit[1]
+        found["operation"][precision] = fit[2]
+        per_mac = [(cycles[c] - fit[2]) / c.macs for c in (_as(d, kind) for d in DEPTHWISE)]
+        found["depthwise"][precision] = _rounded(max(statistics.median(per_mac), 0.0))
+    extra = [
+        (cycles[_as(c, "pair")] - cycles[c] - 2 * found["operation"]["fp32"]) / c.elements
+        for c in ELEMENTWISE
+    ]
+    found["quantize"] = found["dequantize"] = _rounded(max(statistics.median(extra), 0.0) / 2)
+    version = library_version(described.package)
+    found["evidence"] = (
+        f"optc targets costs, {described.id} {version} on {host.product}; elementwise, move and "
+        "fused_behind are those of the descriptor"
+    )
+    found["confidence"] = "medium"
+    return Profile.model_validate(
+        {
+            "schema_version": 1,
+            "runtime": described.id,
+            "version": version,
+            "cpu": host.product or "unnamed CPU",
+            "capabilities": tuple(sorted(host_capabilities())),
+            "costs": found,
+        }
+    )
+
+
+def describe_costs(found: Profile) -> str:
+    """A profile as text for people."""
+    costs = found.costs
+    lines = [f"{found.cpu}, {found.runtime} {found.version}; cycles of one core"]
+    for name, rates in (
+        ("share of the peak that products reach", costs.efficiency),
+        ("element of the result of a product", costs.result),
+        ("multiply-add of a depthwise convolution", costs.depthwise),
+        ("operation", costs.operation),
+    ):
+        lines.append(f"{name}: " + ", ".join(f"{rate:g} in {kind}" for kind, rate in rates.items()))
+    lines.append(
+        f"element that is quantized: {costs.quantize:g}, dequantized: {costs.dequantize:g}"
+    )
+    return "\n".join(lines)
+
+
+def write_profile(profile: Profile, path: Path) -> None:
+    """Write a profile, and check that it can be read.
+
+    Raises:
+        TargetError: the file cannot be written.
+    """
+    text = yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False, width=100)
+    try:
+        path.write_text(f"# What operations cost on one machine.\n{text}", encoding="utf-8")
+    except OSError as error:
+        raise TargetError(
+            "descriptor-unwritable", error.strerror or str(error), location=str(path)
+        ) from error
+    read_profile(path)
+
+
+def _as(case: Case, quantized: str) -> Case:
+    return Case(case.op, case.channels, case.size, case.kernel, case.depthwise, quantized)
+
+
+def _seconds(case: Case, runtime: str, folder: Path) -> float:
+    """CPU seconds of one operation of a chain."""
+    options, engines = LaunchOptions.default(runtime), []
+    for length in (_SHORT, _LONG):
+        path = folder / f"chain{length}.onnx"
+        path.write_bytes(case.model(length).SerializeToString())
+        engines.append(open_engine(path, options))
+    draw = np.random.default_rng(_SEED)
+    feeds = {"x": draw.standard_normal(case.shape).astype(np.float32)}
+    times: list[list[int]] = [[], []]
+    for number in range(_WARM_UP + _RUNS):
+        for index, engine in enumerate(engines):
+            start = time.thread_time_ns()
+            engine.run(feeds)
+            if number >= _WARM_UP:
+                times[index].append(time.thread_time_ns() - start)
+    short, long = (statistics.median(found) for found in times)
+    return max(long - short, 0.0) / (_LONG - _SHORT) * 1e-9
+
+
+def _rate(target: Target, runtime: str, case: Case, precision: str) -> float:
+    """Operations per cycle of the path that the kernel takes, as `optc.numerics.prices` has it."""
+    kind: Precision = "int8" if precision == "int8" else "fp32"
+    path = best_path(kind, target.capabilities)
+    for route in shipped_kernels(runtime).routes:
+        types = (route.form, route.activation, route.weight)
+        if kind == "int8" and case.op in route.ops and types == ("qdq", "u8", "s8"):
+            choice = route.choice(target.capabilities)
+            path = (choice and choice.path) or path
+            break
+    rate = None if path is None else peak(target, path).ops_per_cycle.value
+    return 64.0 if rate is None else rate
+
+
+def _fit(
+    cases: Sequence[Case], rates: Sequence[float], cycles: Sequence[float]
+) -> tuple[float, float, float]:
+    """Efficiency, cycles per element of the result, and cycles per operation."""
+    terms = np.array([[2 * c.macs / r, c.elements, 1.0] for c, r in zip(cases, rates, strict=True)])
+    wanted = np.maximum(np.array(cycles), 1.0)
+    scaled = terms / wanted[:, None]
+    best: tuple[float, Any] = (np.inf, np.zeros(3))
+    for count in (1, 2, 3):
+        for chosen in itertools.combinations(range(3), count):
+            part, *_ = np.linalg.lstsq(scaled[:, chosen], np.ones(len(cases)), rcond=None)
+            if (part < 0).any():
+                continue
+            whole = np.zeros(3)
+            whole[list(chosen)] = part
+            error = float(np.square(scaled @ whole - 1).sum())
+            if error < best[0] * (1 - _SIMPLER) - _SIMPLER:
+                best = (error, whole)
+    slowness, result, operation = (float(value) for value in best[1])
+    efficiency = min(1 / slowness, 1.0) if slowness else 1.0
+    return _rounded(efficiency), _rounded(result), _rounded(operation)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.2g}")

@@ -1,0 +1,152 @@
+"""Profiles of machines: what is measured, what a recipe makes of it, what is wrong with one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+
+import optc
+from optc.cli import main
+from optc.errors import CapabilityError, OptcError, TargetError
+from optc.evidence import costs
+from optc.evidence.costs import DEPTHWISE, PRODUCTS, Case, describe_costs, measure_costs
+from optc.numerics.evaluate import open_session
+from optc.targets import detect_host, load_runtime, load_target, read_profile
+from optc.targets.runtimes import Profile
+
+QUICKSTART = Path(__file__).resolve().parents[2] / "recipes" / "quickstart"
+
+
+def profile(**changes: Any) -> Profile:
+    known = load_runtime("onnxruntime").costs
+    assert known is not None
+    return Profile.model_validate(
+        {
+            "schema_version": 1,
+            "runtime": "onnxruntime",
+            "version": "1.32.0",
+            "cpu": "a machine of the test",
+            "capabilities": tuple(sorted(load_target("cascadelake").capabilities)),
+            "costs": {**known.model_dump(), **changes},
+        }
+    )
+
+
+def recipe(folder: Path, found: Profile | None = None, **more: Any) -> dict[str, Any]:
+    if found is not None:
+        costs.write_profile(found, folder / "profile.yaml")
+    data = str(QUICKSTART / "mnist.npz")
+    return {
+        "schema_version": 1,
+        "model": str(QUICKSTART / "mnist_mobilenet.onnx"),
+        "targets": ["cascadelake"],
+        "profile": str(folder / "profile.yaml"),
+        "data": {"calibration": {"path": data, "split": "calib", "samples": 2}},
+        "pipeline": ["infer-shapes", {"upgrade-opset": {"to": 13}}, "quantize-int8"],
+        "output": str(folder / "out"),
+        **more,
+    }
+
+
+def int8_products(result: optc.CompileResult) -> int:
+    (artifact,) = result.artifacts.values()
+    rows = json.loads((artifact.folder / "report.json").read_text())["nodes"]
+    return sum(row["precision"] == "int8" and row["op"] == "Conv" for row in rows)
+
+
+# ---- measuring ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", [PRODUCTS[0], PRODUCTS[-1], DEPTHWISE[0]], ids=str)
+def test_a_chain_is_of_equal_operations_and_stays_in_range(case: Case, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    feeds = {"x": draw.standard_normal(case.shape).astype(np.float32)}
+    for quantized in ("", "int8"):
+        chain = Case(case.op, case.channels, case.size, case.kernel, case.depthwise, quantized)
+        onnx.save(chain.model(4), tmp_path / "chain.onnx")
+        model = onnx.load(tmp_path / "chain.onnx")
+        assert sum(node.op_type == case.op for node in model.graph.node) == 4
+        found = np.asarray(open_session(tmp_path / "chain.onnx").run(feeds)["y"])
+        assert found.shape == case.shape
+        assert 0.1 < found.std() < 4  # neither vanishes nor is clipped
+
+
+def test_a_fit_finds_what_the_numbers_were_made_from() -> None:
+    rates = [64.0] * len(PRODUCTS)
+    times = [2 * case.macs / (64 * 0.5) + 0.25 * case.elements + 2000 for case in PRODUCTS]
+    assert costs._fit(PRODUCTS, rates, times) == (0.5, 0.25, 2000.0)
+    without = [2 * case.macs / (64 * 0.5) for case in PRODUCTS]
+    assert costs._fit(PRODUCTS, rates, without) == (0.5, 0.0, 0.0)
+
+
+@pytest.mark.skipif(detect_host().target is None, reason="this CPU is none of the targets")
+def test_this_machine_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(costs, "_RUNS", 5)
+    file = tmp_path / "here.yaml"
+    assert main(["targets", "costs", "onnxruntime", "--write", str(file)]) == 0
+    assert "share of the peak that products reach" in capsys.readouterr().out
+    found = read_profile(file)
+    assert found.runtime == "onnxruntime"
+    assert 0 < found.costs.efficiency["fp32"] <= 1
+    assert all(rate >= 0 for rate in (*found.costs.result.values(), found.costs.quantize))
+
+
+def test_a_machine_that_is_no_target_has_no_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody = SimpleNamespace(target=None, verdict="none of the targets")
+    monkeypatch.setattr(costs, "detect_host", lambda: nobody)
+    with pytest.raises(TargetError, match="none"):
+        measure_costs("onnxruntime")
+
+
+# ---- recipes -----------------------------------------------------------------------------------
+
+
+def test_int8_is_planned_with_the_profile(tmp_path: Path) -> None:
+    cheap = profile(efficiency={"fp32": 0.001, "int8": 0.9})
+    dear = profile(operation={"fp32": 1.0, "int8": 1e9})
+    found = {}
+    for name, known in (("cheap", cheap), ("dear", dear)):
+        folder = tmp_path / name
+        folder.mkdir()
+        result = optc.compile(recipe(folder, known), verify=False)
+        found[name] = int8_products(result)
+        assert folder / "profile.yaml" in result.inputs
+    assert found["dear"] == 0
+    assert found["cheap"] > 10
+
+
+def test_a_profile_of_another_kind_of_cpu_is_warned_of(tmp_path: Path) -> None:
+    found = optc.compile(recipe(tmp_path, profile(), targets=["sapphirerapids"]), verify=False)
+    (text,) = (text for text in found.warnings if text.startswith("profile: "))
+    assert "has no amx" in text
+    assert "which sapphirerapids has" in text
+
+
+def test_what_is_wrong_with_a_profile_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "profile.yaml"
+    with pytest.raises(OptcError, match=r"profile\.yaml"):
+        optc.compile(recipe(tmp_path))
+    costs.write_profile(profile(), file)
+    with pytest.raises(CapabilityError, match="has the costs of onnxruntime") as caught:
+        optc.compile(recipe(tmp_path, runtime="openvino"))
+    assert "optc targets costs openvino --write profile.yaml" in str(caught.value.hint)
+    data = yaml.safe_load(file.read_text())
+    data["costs"]["quantise"] = data["costs"].pop("quantize")
+    file.write_text(yaml.safe_dump(data))
+    with pytest.raises(TargetError, match="quantise"):
+        optc.compile(recipe(tmp_path))
+
+
+def test_text_for_people() -> None:
+    lines = describe_costs(profile()).splitlines()
+    assert lines[0] == "a machine of the test, onnxruntime 1.32.0; cycles of one core"
+    assert lines[1].startswith("share of the peak that products reach: 0.9 in fp32, 0.8 in int8")
