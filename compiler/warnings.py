@@ -54,12 +54,15 @@ def compile_warnings(
 
 
 def _profile_warnings(recipe: Recipe, plan: TargetPlan) -> list[str]:
-    """Whether the machine that costs were measured on can do what the target can."""
+    """Whether the machine that costs were measured on computes int8 and fp32 as the target does."""
     if recipe.profile is None:
         return []
     profile = read_profile(recipe.locate(recipe.profile))
-    lacks = sorted(plan.target.capabilities - set(profile.capabilities))
-    if not lacks:
-        return []
-    text = f"profile: {profile.cpu} has no {', '.join(lacks)}, which {plan.target.id} has"
-    return [f"{text}: its costs are those of other kernels"]
+    there, here = set(profile.capabilities), plan.target.capabilities
+    differences = [(sorted(here - there), "lacks", "has"), (sorted(there - here), "has", "lacks")]
+    return [
+        f"profile: {profile.cpu} {one} {', '.join(names)}, which {plan.target.id} {other}: its "
+        "costs are those of other kernels"
+        for names, one, other in differences
+        if names
+    ]
