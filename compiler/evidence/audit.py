@@ -21,7 +21,7 @@ from optc.emit.owners import names_of
 from optc.errors import ModelError
 from optc.evidence import audit_onnxruntime, audit_openvino
 from optc.evidence.audit_result import Audit, NodeFate, at_least
-from optc.evidence.executed import with_fused
+from optc.evidence.executed import with_fused, with_products
 from optc.evidence.feeds import choose_samples
 from optc.evidence.subject import find_subject
 from optc.frontend.onnx import load_model
@@ -124,7 +124,8 @@ def _execute(
 ) -> Execution:
     if graph is None:
         names = {label: label for label in plans}
-        return audit_openvino.execute(subject.model, subject.options, feeds, names, runs=runs)
+        found = audit_openvino.execute(subject.model, subject.options, feeds, names, runs=runs)
+        return with_products(found, subject.model, [n for n in plans if plans[n].plan.heavy])
     if subject.runtime == "onnxruntime":
         found = audit_onnxruntime.execute(graph, labels, subject.options, feeds, runs=runs)
     else:

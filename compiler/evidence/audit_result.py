@@ -112,7 +112,7 @@ class Audit:
         """
         check_expectations(expected)
         precisions = [name for name in expected if name in PRECISIONS]
-        sets = [name for name in expected if name in TABLE]
+        sets = [name for name in expected if name in TABLE and name not in PRECISIONS]
         heavy = [node for node in self.nodes if node.heavy and node.verdict != "not executed"]
         judged = [n for n in heavy if not precisions or n.planned in precisions]
         if not judged:

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from optc.evidence.fused import Attribution
+from optc.numerics.backends import import_openvino
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from optc.ir import Graph, Node
 
@@ -81,6 +83,39 @@ def with_fused(execution: Execution, graph: Graph, labels: Mapping[Node, str]) -
             step = None if node in named else found.step(node)
             if step is not None:
                 more.setdefault(step, []).append(labels[node])
+    kernels = [
+        replace(kernel, nodes=(*kernel.nodes, *more.get(index, ())))
+        for index, kernel in enumerate(execution.kernels)
+    ]
+    return replace(execution, kernels=tuple(kernels))
+
+
+def with_products(execution: Execution, model: Path, products: Sequence[str]) -> Execution:
+    """With the products of an IR that no step names added to the steps that compute them.
+
+    A matrix product that has become one layer with what is behind it bears the name of that.
+
+    Args:
+        execution: what was executed.
+        model: the ``.xml`` file.
+        products: labels of the multiply-accumulate operations, which are names in the IR.
+    """
+    steps: dict[str, int] = {}
+    for index, kernel in enumerate(execution.kernels):
+        for label in kernel.nodes:
+            steps.setdefault(label, index)
+    operations = import_openvino().Core().read_model(model).get_ops()
+    layers = {layer.get_friendly_name(): layer for layer in operations}
+    more: dict[int, list[str]] = {}
+    for label in products:
+        level = [] if label in steps or label not in layers else [layers[label]]
+        while level:
+            named = [layer for layer in level if layer.get_friendly_name() in steps]
+            if named:
+                more.setdefault(steps[named[0].get_friendly_name()], []).append(label)
+                break
+            outputs = (output for layer in level for output in layer.outputs())
+            level = [use.get_node() for output in outputs for use in output.get_target_inputs()]
     kernels = [
         replace(kernel, nodes=(*kernel.nodes, *more.get(index, ())))
         for index, kernel in enumerate(execution.kernels)
