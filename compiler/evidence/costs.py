@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import yaml
-from onnx import TensorProto, helper, numpy_helper
 
+from optc.emit.onnx import save_model
 from optc.errors import TargetError
+from optc.ir import DType, Graph, TensorType
 from optc.launch.engines import open_engine
 from optc.launch.options import LaunchOptions
 from optc.numerics.timing import ASSUMED_GHZ
+from optc.rewrite.driver import Builder
 from optc.targets import detect_host, host_capabilities, load_runtime, load_target, read_profile
 from optc.targets.loading import shipped_kernels
 from optc.targets.peak import best_path, peak
@@ -38,8 +40,7 @@ from optc.versions import library_version
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from onnx import ModelProto
-
+    from optc.ir import Value
     from optc.targets import Precision, Target
 
 _SHORT: Final = 2
@@ -92,37 +93,28 @@ class Case:
         inputs = 1 if self.depthwise else self.channels
         return self.elements * inputs * self.kernel**2
 
-    def model(self, length: int) -> ModelProto:
-        """A chain of so many."""
-        draw = np.random.default_rng(_SEED)
-        constants: dict[str, Any] = {"step": _STEP, "zero": _ZERO} if self.quantized else {}
-        nodes, value = [], "x"
-        for index in range(length):
-            operand = value
-            if self.quantized:
-                nodes += _pair(value, f"q{index}")
-                operand = f"q{index}_d"
-            value = f"y{index}"
+    def chain(self, length: int) -> Graph:
+        """So many, one behind the other."""
+        graph = Graph("chain", {"": 13})
+        value = graph.add_input("x", TensorType(DType.F32, self.shape))
+        build, draw = Builder(graph, "costs", (value.node,)), np.random.default_rng(_SEED)
+        for _ in range(length):
+            operand = _converted(build, value) if self.quantized else value
             if self.op == "Tanh":
-                nodes.append(helper.make_node("Tanh", [operand], [value]))
+                value = build.node("Tanh", [operand]).output
                 continue
-            weight = f"w{index}"
-            nodes += self._weight(draw, weight, constants)
             attributes: dict[str, Any] = {}
             if self.op == "Conv":
                 attributes = {"pads": [self.kernel // 2] * 4}
                 attributes["group"] = self.channels if self.depthwise else 1
-            nodes.append(helper.make_node(self.op, [operand, weight], [value], **attributes))
+            operands = [operand, self._weight(build, draw)]
+            value = build.node(self.op, operands, attributes=attributes).output
         if self.quantized:
-            nodes += _pair(value, "end")
-            value = "end_d"
-        nodes.append(helper.make_node("Identity", [value], ["y"]))
-        ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, self.shape) for n in "xy"]
-        stored = [numpy_helper.from_array(np.asarray(a), name) for name, a in constants.items()]
-        graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:], stored)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+            value = _converted(build, value)
+        graph.add_output(value, "y", TensorType(DType.F32, self.shape))
+        return graph
 
-    def _weight(self, draw: np.random.Generator, name: str, constants: dict[str, Any]) -> list[Any]:
+    def _weight(self, build: Builder, draw: np.random.Generator) -> Value:
         if self.op == "MatMul":
             shape: tuple[int, ...] = (self.channels, self.channels)
         else:
@@ -130,13 +122,10 @@ class Case:
             shape = (self.channels, inputs, self.kernel, self.kernel)
         terms = float(np.sqrt(self.macs / self.elements))
         if self.quantized != "int8":
-            constants[name] = (draw.standard_normal(shape) / terms).astype(np.float32)
-            return []
-        constants[f"{name}_i"] = draw.integers(-127, 128, shape).astype(np.int8)
-        constants[f"{name}_s"] = np.float32(1 / (73 * terms))  # the rms of the integers is 73
-        constants[f"{name}_z"] = np.int8(0)
-        operands = [f"{name}_i", f"{name}_s", f"{name}_z"]
-        return [helper.make_node("DequantizeLinear", operands, [name])]
+            return build.constant((draw.standard_normal(shape) / terms).astype(np.float32))
+        integers = build.constant(draw.integers(-127, 128, shape).astype(np.int8))
+        scale = build.constant(np.float32(1 / (73 * terms)))  # the rms of the integers is 73
+        return build.node("DequantizeLinear", [integers, scale, build.constant(np.int8(0))]).output
 
 
 PRODUCTS: Final = (
@@ -150,10 +139,10 @@ DEPTHWISE: Final = tuple(
 ELEMENTWISE: Final = tuple(Case("Tanh", c, s) for c, s in ((32, 28), (128, 14), (128, 28)))
 
 
-def _pair(value: str, name: str) -> list[Any]:
-    quantize = helper.make_node("QuantizeLinear", [value, "step", "zero"], [f"{name}_q"])
-    back = helper.make_node("DequantizeLinear", [f"{name}_q", "step", "zero"], [f"{name}_d"])
-    return [quantize, back]
+def _converted(build: Builder, value: Value) -> Value:
+    step, zero = build.constant(_STEP), build.constant(_ZERO)
+    integers = build.node("QuantizeLinear", [value, step, zero]).output
+    return build.node("DequantizeLinear", [integers, step, zero]).output
 
 
 def measure_costs(runtime: str, tell: Callable[[str, int, int], None] | None = None) -> Profile:
@@ -254,7 +243,7 @@ def _seconds(case: Case, runtime: str, folder: Path) -> float:
     options, engines = LaunchOptions.default(runtime), []
     for length in (_SHORT, _LONG):
         path = folder / f"chain{length}.onnx"
-        path.write_bytes(case.model(length).SerializeToString())
+        save_model(case.chain(length), path)
         engines.append(open_engine(path, options))
     draw = np.random.default_rng(_SEED)
     feeds = {"x": draw.standard_normal(case.shape).astype(np.float32)}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.processes import children, command
+from helpers.processes import command, workers
 from optc.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,10 +92,6 @@ def test_mistakes(
 ) -> None:
     assert main(["bench", *words]) == code
     assert text in capsys.readouterr().err
-
-
-def workers(process: int) -> list[int]:
-    return [child for child in children(process) if "optc.evidence.bench_worker" in command(child)]
 
 
 def test_ctrl_c_ends_it_with_130_and_leaves_no_process_behind() -> None:

@@ -13,7 +13,7 @@ import onnx.parser
 import pytest
 
 import optc
-from helpers.processes import children
+from helpers.processes import workers
 from optc.errors import DataError, ModelError
 from optc.evidence.bench_inputs import Facts, Request, choose_inputs, read_facts
 from optc.evidence.subject import find_subject
@@ -190,7 +190,7 @@ def test_throughput_runs_all_instances_at_once(make: Callable[..., Path]) -> Non
     assert found.threads == 1
     assert len(set(found.cpus)) == found.instances
     assert 0 < found.samples.low <= found.samples.median
-    assert children() == []
+    assert workers() == []
 
 
 def test_a_recipe_is_measured_alone_and_something_must_be() -> None:

@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from helpers.processes import children, command
+from helpers.processes import children, command, workers
 from optc.errors import ModelError
 from optc.evidence import bench_worker
 from optc.evidence.bench_latency import Effort, measure_latency
@@ -109,7 +109,7 @@ def test_every_block_is_a_process_and_progress_is_told() -> None:
     )
     assert [len(block.cpu[0]) for block in blocks] == [1, 1, 1]
     assert told == [("latency", number, 3) for number in range(4)]
-    assert children() == []
+    assert workers() == []
 
 
 def test_what_a_process_reports_and_that_it_died_are_errors_of_the_model(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_what_a_process_reports_and_that_it_died_are_errors_of_the_model(tmp_pat
             process.hear()
     assert caught.value.code == "bench-process"
     assert "exit code 1: ValueError: there is no request 'dance'" in caught.value.message
-    assert children() == []
+    assert workers() == []
 
 
 def test_what_a_process_has_started_ends_with_it(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_nothing_is_forked_beside_the_models() -> None:
         process = pool.start("a")
         process.tell({"do": "import", "runtimes": ["openvino"]})
         process.hear()
-        (worker,) = children()
+        (worker,) = workers()
         assert children(worker) == []
 
 
@@ -168,12 +168,12 @@ def test_processes_end_and_files_go_when_the_block_is_left_early() -> None:
             folders.append(pool.folder)
             pool.start("a").tell({"do": "import", "runtimes": []})
             pool.start("b")
-            assert len(children()) == 2
+            assert len(workers()) == 2
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert children() == []
+    assert workers() == []
     assert not folders[0].exists()
 
 

@@ -29,3 +29,8 @@ def command(process: int) -> list[str]:
         return Path(f"/proc/{process}/cmdline").read_text().split("\0")
     except OSError:
         return []
+
+
+def workers(parent: int | None = None) -> list[int]:
+    """Those children that time models: a test runner has others."""
+    return [child for child in children(parent) if "optc.evidence.bench_worker" in command(child)]
