@@ -28,6 +28,11 @@ class QuantizeInt8Options(PassOptions):
         default="u8",
         description="type of activations; symmetric: the zero point is the middle of the type",
     )
+    padded_activations: Scheme | None = Field(
+        default=None,
+        description="the same for operands of convolutions with padding that have negative "
+        "elements; null: as the others",
+    )
     product_activations: Scheme = Field(
         default="u8", description="the same for operands of products of two activations"
     )

@@ -45,6 +45,8 @@ class Kernels:
         product_activations: scheme of the operands of products of two activations.
         weights: element type of weights.
         operators: operators beside products that may be computed on integers.
+        padded_activations: scheme of operands of convolutions with padding that have negative
+            elements; None: as of others.
     """
 
     table: KernelTable
@@ -53,6 +55,7 @@ class Kernels:
     product_activations: Scheme
     weights: Element
     operators: Collection[str]
+    padded_activations: Scheme | None = None
 
     def product(
         self, node: Node, form: Form, result: Element | None, *, clamped: bool

@@ -109,19 +109,22 @@ def _params(
         members.setdefault(leader, []).append(value)
     found: dict[Value, QuantParams] = {}
     for values in members.values():
-        dtype, _, symmetric = elements_of(_scheme(plan, values, kernels))
         known = [ranges[value.name] for value in values]
         low, high = min(one.low for one in known), max(one.high for one in known)
+        dtype, _, symmetric = elements_of(_scheme(plan, values, kernels, negative=low < 0))
         params = activation_params(low, high, dtype, symmetric=symmetric)
         found |= dict.fromkeys(values, params)
     return found
 
 
-def _scheme(plan: Plan, values: Iterable[Value], kernels: Kernels) -> Scheme:
+def _scheme(plan: Plan, values: Iterable[Value], kernels: Kernels, *, negative: bool) -> Scheme:
     """The scheme of values that share their scale: that of products of two activations first."""
     users = [plan.sites[node] for value in values for node, _ in plan.integer_uses(value)]
-    pairs = any(site.is_pair for site in users if site.is_product)
-    return kernels.product_activations if pairs else kernels.activations
+    products = [site for site in users if site.is_product]
+    if any(site.is_pair for site in products):
+        return kernels.product_activations
+    padded = any(site.node.is_op("Conv") and any(site.node.get("pads", ())) for site in products)
+    return (padded and negative and kernels.padded_activations) or kernels.activations
 
 
 def _decide(plan: Plan, trace: Trace, params: Mapping[Value, QuantParams]) -> None:

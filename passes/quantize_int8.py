@@ -82,6 +82,7 @@ class QuantizeInt8(Pass):
             options.product_activations,
             options.weights,
             options.operators,
+            options.padded_activations,
         )
         if is_quantized(graph):
             complete(graph, trace, kernels, options.wishes, options.style, context.observer)
