@@ -37,6 +37,7 @@ from optc.passes.merge_transposes import MergeTransposes
 from optc.passes.move_affine import MoveAffine
 from optc.passes.move_transposes import MoveTransposes
 from optc.passes.narrow_dequantize import NarrowDequantize
+from optc.passes.omit_zero_points import OmitZeroPoints
 from optc.passes.orient_convolutions import OrientConvolutions
 from optc.passes.pad_kernels import PadKernels
 from optc.passes.quantize_int8 import QuantizeInt8
@@ -83,6 +84,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     LowerPads,
     PadKernels,
     GuardConvolutions,
+    OmitZeroPoints,
     LowerOperators,
     RaiseActivations,
     RaiseNorms,
@@ -153,6 +155,7 @@ __all__ = [
     "MoveAffine",
     "MoveTransposes",
     "NarrowDequantize",
+    "OmitZeroPoints",
     "OrientConvolutions",
     "PadKernels",
     "Pass",
