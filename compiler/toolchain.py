@@ -32,6 +32,8 @@ _PACKAGES: Final = ("optc", "optc.passes", "optc.recipes", "optc.targets")
 _PLUGINS: Final = re.compile(rb"^\[optc\.", re.MULTILINE)
 _CPUINFO: Final = Path("/proc/cpuinfo")
 _CPU_FACTS: Final = ("vendor_id", "cpu family", "model", "stepping", "flags")
+_CAPS: Final = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "OV_CPU_MAX_ISA")
+"""Environment variables that hold runtimes back from kernels of the CPU."""
 
 
 @cache
@@ -55,10 +57,10 @@ def toolchain() -> str:
 def machine() -> str:
     """Digest (hex) of the kind of CPU that this is: its model and the features that it shows.
 
-    Kernels are chosen by these, so floating-point results on an equal CPU are equal but for the
-    number of threads.
+    Kernels are chosen by these, and by what holds a runtime back from them, so floating-point
+    results on an equal CPU are equal but for the number of threads.
     """
-    facts = [platform.machine(), platform.system()]
+    facts = [platform.machine(), platform.system(), *(os.environ.get(name, "") for name in _CAPS)]
     try:
         with _CPUINFO.open(encoding="utf-8", errors="replace") as file:
             for line in file:

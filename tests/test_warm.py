@@ -370,3 +370,11 @@ def test_fetching_imports_no_library(project: Path) -> None:
     words = [str(project / "recipe.yaml"), str(project.parent / "cache"), str(project / "out")]
     done = subprocess.check_output([sys.executable, "-c", code, *words], text=True)
     assert done == "[]\n"
+
+
+def test_a_runtime_that_is_held_back_is_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for cap in ("", "AVX2"):
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
+        found.append(toolchain.machine.__wrapped__())
+    assert found[0] != found[1]
