@@ -123,8 +123,14 @@ def _scheme(plan: Plan, values: Iterable[Value], kernels: Kernels, *, negative: 
     products = [site for site in users if site.is_product]
     if any(site.is_pair for site in products):
         return kernels.product_activations
-    padded = any(site.node.is_op("Conv") and any(site.node.get("pads", ())) for site in products)
+    padded = any(_is_padded(site.node) for site in products)
     return (padded and negative and kernels.padded_activations) or kernels.activations
+
+
+def _is_padded(node: Node) -> bool:
+    """Whether a convolution reads of a border."""
+    automatic = node.get("auto_pad", b"NOTSET")
+    return node.is_op("Conv") and (automatic.startswith(b"SAME") or any(node.get("pads", ())))
 
 
 def _decide(plan: Plan, trace: Trace, params: Mapping[Value, QuantParams]) -> None:

@@ -200,6 +200,31 @@ def zero_type(graph: Graph, node: Node, index: int) -> DType:
     return zero.constant.dtype
 
 
+@pytest.mark.parametrize(
+    ("attributes", "before", "runtime", "zero"),
+    [
+        ("pads = [1,1,1,1]", "Identity", "openvino", 128),  # the middle
+        ('auto_pad = "SAME_UPPER"', "Identity", "openvino", 128),
+        ("pads = [1,1,1,1]", "Relu", "openvino", 0),  # nothing is negative: all the range
+        ("pads = [0,0,0,0]", "Identity", "openvino", None),
+        ("pads = [1,1,1,1]", "Identity", "onnxruntime", None),
+    ],
+)
+def test_operands_of_padded_convolutions(
+    attributes: str, before: str, runtime: str, zero: int | None
+) -> None:
+    """What is read of the border costs OpenVINO time unless zero is 0 or the middle."""
+    body = f"h = {before} (x)  y = Conv <{attributes}> (h, w)"
+    graph = net(body, w=(4, 4, 3, 3))
+    quantize(graph, runtime=runtime, **KERNELS)
+    quantizer = next(node for node in graph.ordered() if node.is_op("QuantizeLinear"))
+    point = graph.operand(quantizer, 2)
+    assert point is not None
+    assert point.constant is not None
+    found = int(point.constant.numpy())
+    assert found == zero if zero is not None else found not in (0, 128)
+
+
 def test_pairs_of_activations_are_quantized_where_the_runtime_can() -> None:
     body = "a = MatMul (x, w)  t = Transpose <perm = [1,0]> (a)  y = MatMul (a, t)"
     found = {}
