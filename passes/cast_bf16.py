@@ -28,7 +28,7 @@ from optc.passes.precision_casts import write_casts
 from optc.passes.precision_sites import is_constant, low_ports, needed_opset
 from optc.passes.upgrade_opset import UpgradeOpset, UpgradeOpsetOptions
 from optc.rewrite.trace import StepRecord, Trace
-from optc.targets import load_runtime, missing_capability
+from optc.targets import missing_capability
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +71,7 @@ class CastBf16(Pass):
             CapabilityError: the opset is too low, and the options say not to raise it.
         """
         assert isinstance(self.options, CastBf16Options)
-        if missing_capability("bf16", context.described, load_runtime(context.runtime)):
+        if missing_capability("bf16", context.described, context.executes):
             return PassResult(False)
         job = _Job(graph, context, self.options)
         job.decide()
@@ -90,7 +90,7 @@ class CastBf16(Pass):
 class _Job:
     def __init__(self, graph: Graph, context: PassContext, options: CastBf16Options) -> None:
         self.graph, self.context, self.options = graph, context, options
-        self.runtime = load_runtime(context.runtime)
+        self.runtime = context.executes
         self.trace = Trace(CastBf16.name)
         self.decisions = context.decisions
         self.counts: dict[str, int] = {}

@@ -24,7 +24,6 @@ from optc.numerics.placement import Crossing, Problem, place
 from optc.numerics.roofline import bandwidth_gbps
 from optc.numerics.timing import timer
 from optc.passes.precision_sites import dtype_of, is_constant
-from optc.targets import load_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -50,7 +49,7 @@ class Prices:
 
     def __init__(self, context: PassContext, sizes: Mapping[str, int]) -> None:
         self._sizes = sizes
-        target, runtime = context.described, load_runtime(context.runtime)
+        target, runtime = context.described, context.executes
         self._seconds = timer(target, runtime=runtime, sizes=sizes)
         bandwidth = bandwidth_gbps(target)
         self.per_byte = 1 if bandwidth is None else max(1, round(_FEMTO / (bandwidth * 1e9)))

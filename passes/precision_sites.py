@@ -23,7 +23,7 @@ from optc.ir.ops import OPS, Trait, info
 from optc.ir.shape_site import constant_tensor
 from optc.ir.type_ports import Ports, opset_for, ports_of
 from optc.numerics.traffic import precision
-from optc.targets import load_runtime, missing_capability
+from optc.targets import missing_capability
 from optc.targets.precision_lists import shipped_precision_lists
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Classifier:
         self._selectors = selectors
         self._max_opset = max_opset
         self._lists = shipped_precision_lists("bf16").by_op
-        self._runtime = load_runtime(context.runtime)
+        self._runtime = context.executes
         self.missing = missing_capability("bf16", context.described, self._runtime)
         self._kernels: dict[str, str] = {}
 
