@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from optc.recipe import Step
     from optc.targets import Runtime, Target
+    from optc.targets.runtimes import Profile
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class TargetPlan:
         pipeline: the recipe's steps; those whose `when` does not hold are marked as skipped.
         lowering: what writes operators in the forms that the runtime computes fastest, after them.
         lead: the target that precisions are planned for, where one file serves it and this one.
+        profile: the machine whose costs the runtime has; None: those of its descriptor.
     """
 
     target: Target
@@ -53,6 +55,7 @@ class TargetPlan:
     pipeline: tuple[PlannedStep, ...]
     lowering: tuple[PlannedStep, ...] = ()
     lead: Target | None = None
+    profile: Profile | None = None
 
     @property
     def steps(self) -> tuple[PlannedStep, ...]:
@@ -112,11 +115,14 @@ def prepare(
         ModelError: the model file does not exist.
     """
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides=overrides)
-    runtime = _profiled(loaded, load_runtime(loaded.runtime))
+    runtime = load_runtime(loaded.runtime)
+    profile = _profile(loaded, runtime)
+    if profile is not None:
+        runtime = runtime.model_copy(update={"costs": profile.costs})
     found = {target.id: target for target in map(load_target, targets or loaded.target_refs)}
     leads = _leads(loaded, tuple(found.values()), runtime)
     plans = tuple(
-        _target_plan(loaded, target, runtime, lead)
+        _target_plan(loaded, target, runtime, lead, profile)
         for target, lead in zip(found.values(), leads, strict=True)
     )
     Emitter(loaded).check()
@@ -130,15 +136,15 @@ def prepare(
     return Prepared(loaded, plans)
 
 
-def _profiled(recipe: Recipe, runtime: Runtime) -> Runtime:
-    """The runtime with the costs of the machine that the recipe names.
+def _profile(recipe: Recipe, runtime: Runtime) -> Profile | None:
+    """The costs that the recipe names.
 
     Raises:
         TargetError: the profile cannot be read.
         CapabilityError: ``profile-of-another-runtime``.
     """
     if recipe.profile is None:
-        return runtime
+        return None
     path = recipe.locate(recipe.profile)
     profile = read_profile(path)
     if profile.runtime != runtime.id:
@@ -147,7 +153,7 @@ def _profiled(recipe: Recipe, runtime: Runtime) -> Runtime:
             f"{path} has the costs of {profile.runtime}, and the recipe is for {runtime.id}",
             hint=f"measure them: optc targets costs {runtime.id} --write {path.name}",
         )
-    return runtime.model_copy(update={"costs": profile.costs})
+    return profile
 
 
 def _leads(
@@ -194,7 +200,11 @@ def _alike(target: Target, others: Sequence[Target]) -> Target | None:
 
 
 def _target_plan(
-    recipe: Recipe, target: Target, runtime: Runtime, lead: Target | None = None
+    recipe: Recipe,
+    target: Target,
+    runtime: Runtime,
+    lead: Target | None,
+    profile: Profile | None,
 ) -> TargetPlan:
     steps = [planned_step(step, lead or target, runtime) for step in recipe.pipeline]
     if recipe.emit.opset is not None:
@@ -212,7 +222,7 @@ def _target_plan(
         domains=() if is_ir else recipe.emit.allowed_domains(runtime.domains),
         keep_canonical=is_ir,
     )
-    return TargetPlan(target, runtime, tuple(steps), lowering, lead)
+    return TargetPlan(target, runtime, tuple(steps), lowering, lead, profile)
 
 
 def lowering_steps(

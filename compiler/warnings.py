@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from optc.saturating import find_saturating, saturation_warning
-from optc.targets import read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from optc.emitter import Emitter, Form
     from optc.prepare import TargetPlan
-    from optc.recipe import Recipe
     from optc.rewrite.trace import StepRecord
     from optc.verdict import Verification
 
@@ -47,17 +45,16 @@ def compile_warnings(
         found.append(saturation_warning(saturating, plan.target.id))
     found += [f"{step.name}: {text}" for step in steps for text in step.warnings]
     found += emitter.warnings(form)
-    found += _profile_warnings(recipe, plan)
+    found += _profile_warnings(plan)
     if verification is None and recipe.accuracy:
         found.append("accuracy goals were not measured: verification is switched off")
     return found
 
 
-def _profile_warnings(recipe: Recipe, plan: TargetPlan) -> list[str]:
+def _profile_warnings(plan: TargetPlan) -> list[str]:
     """Whether the machine that costs were measured on computes int8 and fp32 as the target does."""
-    if recipe.profile is None:
+    if (profile := plan.profile) is None:
         return []
-    profile = read_profile(recipe.locate(recipe.profile))
     there, here = set(profile.capabilities), plan.target.capabilities
     differences = [(sorted(here - there), "lacks", "has"), (sorted(there - here), "has", "lacks")]
     return [

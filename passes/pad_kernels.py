@@ -2,11 +2,11 @@
 
     Conv(x, W [O, C, …, k], pads=(p, q))  =  Conv(x, W' [O, C, …, k + 1], pads=(p, q + 1))
 
-with W' zero in its last column; for a dilation, q grows by that. A kernel may take one row of the
-window and all its channels, k * C elements, for one step, which goes wrong for certain numbers of
-bytes. No such number is left with one more column. How many bytes an element has is a matter of the
-precision that the runtime computes in: 1 behind DequantizeLinear, and 2 for float32, which it
-computes in bfloat16 where the CPU has that and nothing says otherwise.
+with W' zero in its last column. A kernel may take one row of the window and all its channels, k * C
+elements, for one step, which goes wrong for certain numbers of bytes. No such number is left with
+one more column. How many bytes an element has is a matter of the precision that the runtime
+computes in: 1 behind DequantizeLinear, and 2 for float32, which it computes in bfloat16 where the
+CPU has that and nothing says otherwise. Dilated kernels are computed in another way.
 Source: ONNX operator Conv-22; tests/passes/test_pad_kernels.py shows which shapes go wrong.
 """
 

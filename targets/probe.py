@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from optc.errors import TargetError
+from optc.files import write_text
 from optc.targets.capabilities import capabilities_of
 from optc.targets.host import detect_host
 from optc.targets.loading import read_target
@@ -152,15 +153,10 @@ def write_descriptor(found: Probe, path: Path) -> None:
     """Write the descriptor of the measured machine, and check that it can be read.
 
     Raises:
-        TargetError: the machine is none of the targets, or the file cannot be written.
+        TargetError: the machine is none of the targets.
+        OutputError: the file cannot be written.
     """
-    text = found.descriptor()
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise TargetError(
-            "descriptor-unwritable", error.strerror or str(error), location=str(path)
-        ) from error
+    write_text(path, found.descriptor())
     read_target(path)
 
 

@@ -3,7 +3,7 @@
 A chain of equal operations and a shorter one take turns; what the longer one takes more, by the
 operations that it has more, is the time of one operation within a network: what a run of a model
 costs, and what happens at its ends, is in both. Times are CPU times of the one thread that runs
-them, medians of many runs.
+them. What else the machine does comes on top, so they are those of the quickest fifth of the runs.
 
     seconds  =  2 multiply-adds / (peak x efficiency)  +  elements of the result x cycles  +  cycles
 
@@ -17,7 +17,7 @@ import itertools
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,22 +26,23 @@ import yaml
 
 from optc.emit.onnx import save_model
 from optc.errors import TargetError
+from optc.files import write_text
 from optc.ir import DType, Graph, TensorType
 from optc.launch.engines import open_engine
 from optc.launch.options import LaunchOptions
+from optc.numerics.prices import Prices
 from optc.numerics.timing import ASSUMED_GHZ
 from optc.rewrite.driver import Builder
 from optc.targets import detect_host, host_capabilities, load_runtime, load_target, read_profile
 from optc.targets.loading import shipped_kernels
-from optc.targets.peak import best_path, peak
 from optc.targets.runtimes import Profile
 from optc.versions import library_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from optc.ir import Value
-    from optc.targets import Precision, Target
+    from optc.targets import Precision
 
 _SHORT: Final = 2
 _LONG: Final = 10
@@ -50,6 +51,7 @@ _WARM_UP: Final = 5
 _SEED: Final = 5
 _SIMPLER: Final = 1e-6
 """How much less the error has to be for another term."""
+_KINDS: Final[tuple[tuple[Precision, str], ...]] = (("fp32", ""), ("int8", "int8"))
 _STEP: Final = np.float32(0.05)
 _ZERO: Final = np.uint8(128)
 
@@ -145,12 +147,11 @@ def _converted(build: Builder, value: Value) -> Value:
     return build.node("DequantizeLinear", [integers, step, zero]).output
 
 
-def measure_costs(runtime: str, tell: Callable[[str, int, int], None] | None = None) -> Profile:
-    """Measure the costs of a runtime on this machine; about a minute.
+def measure_costs(runtime: str) -> Profile:
+    """Measure the costs of a runtime on this machine; about ten seconds.
 
     Args:
         runtime: its name.
-        tell: told what is measured: activity, cases done, cases in all.
 
     Raises:
         TargetError: there is no such runtime, or this machine is none of the targets.
@@ -159,20 +160,19 @@ def measure_costs(runtime: str, tell: Callable[[str, int, int], None] | None = N
     described, host = load_runtime(runtime), detect_host()
     if host.target is None or described.costs is None:
         raise TargetError("host-unknown", host.verdict, hint="costs are kept for the targets only")
-    target = load_target(host.target.id)
+    prices = Prices(load_target(host.target.id), described, {})
     plain = (*PRODUCTS, *DEPTHWISE, *ELEMENTWISE)
-    lowered = (*(_as(case, "int8") for case in (*PRODUCTS, *DEPTHWISE)),)
-    pairs = (*(_as(case, "pair") for case in ELEMENTWISE),)
-    cases, cycles = (*plain, *lowered, *pairs), {}
+    lowered = [_as(case, "int8") for case in (*PRODUCTS, *DEPTHWISE)]
+    pairs = [_as(case, "pair") for case in ELEMENTWISE]
     with tempfile.TemporaryDirectory(prefix="optc-costs-") as folder:
-        for number, case in enumerate(cases):
-            if tell is not None:
-                tell("measure", number, len(cases))
-            cycles[case] = _seconds(case, described.id, Path(folder)) * ASSUMED_GHZ * 1e9
+        cycles = {
+            case: _seconds(case, described.id, Path(folder)) * ASSUMED_GHZ * 1e9
+            for case in (*plain, *lowered, *pairs)
+        }
     found = described.costs.model_dump()
-    for precision, kind in (("fp32", ""), ("int8", "int8")):
+    for precision, kind in _KINDS:
         products = [_as(case, kind) for case in PRODUCTS]
-        rates = [_rate(target, described.id, case, precision) for case in products]
+        rates = [_rate(prices, case, precision) for case in products]
         fit = _fit(products, rates, [cycles[case] for case in products])
         found["efficiency"][precision], found["result"][precision] = fit[0], fit[1]
         found["operation"][precision] = fit[2]
@@ -222,20 +222,15 @@ def write_profile(profile: Profile, path: Path) -> None:
     """Write a profile, and check that it can be read.
 
     Raises:
-        TargetError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     text = yaml.safe_dump(profile.model_dump(mode="json"), sort_keys=False, width=100)
-    try:
-        path.write_text(f"# What operations cost on one machine.\n{text}", encoding="utf-8")
-    except OSError as error:
-        raise TargetError(
-            "descriptor-unwritable", error.strerror or str(error), location=str(path)
-        ) from error
+    write_text(path, f"# What operations cost on one machine.\n{text}")
     read_profile(path)
 
 
 def _as(case: Case, quantized: str) -> Case:
-    return Case(case.op, case.channels, case.size, case.kernel, case.depthwise, quantized)
+    return replace(case, quantized=quantized)
 
 
 def _seconds(case: Case, runtime: str, folder: Path) -> float:
@@ -254,23 +249,17 @@ def _seconds(case: Case, runtime: str, folder: Path) -> float:
             engine.run(feeds)
             if number >= _WARM_UP:
                 times[index].append(time.thread_time_ns() - start)
-    # What others on the machine take comes on top: the quicker runs are nearer to the truth.
     short, long = (statistics.quantiles(found, n=5)[0] for found in times)
     return max(long - short, 0.0) / (_LONG - _SHORT) * 1e-9
 
 
-def _rate(target: Target, runtime: str, case: Case, precision: str) -> float:
-    """Operations per cycle of the path that the kernel takes, as `optc.numerics.prices` has it."""
-    kind: Precision = "int8" if precision == "int8" else "fp32"
-    path = best_path(kind, target.capabilities)
-    for route in shipped_kernels(runtime).routes:
-        types = (route.form, route.activation, route.weight)
-        if kind == "int8" and case.op in route.ops and types == ("qdq", "u8", "s8"):
-            choice = route.choice(target.capabilities)
-            path = (choice and choice.path) or path
-            break
-    rate = None if path is None else peak(target, path).ops_per_cycle.value
-    return 64.0 if rate is None else rate
+def _rate(prices: Prices, case: Case, precision: Precision) -> float:
+    """Operations per cycle of the kernel that the table has for a case."""
+    table, choice = shipped_kernels(prices.runtime.id), None
+    if precision == "int8":
+        route = table.find(case.op, "qdq", "u8", "s8", "u8", "asymmetric")
+        choice = None if route is None else route.choice(prices.target.capabilities)
+    return prices.rate(precision, choice)
 
 
 def _fit(

@@ -5,9 +5,9 @@
     both           + cycles for each operation
 
 Peaks are those of the path that the runtime's kernel takes on the CPU (`optc.targets.kernels`),
-the other numbers are measured and lie in the descriptor of the runtime (`StepCosts`), or in a
-profile of one machine. These are
-estimates for one core with its data in the caches: good for comparing, not for promising.
+the other numbers are measured and lie in the descriptor of the runtime (`StepCosts`), or in the
+profile of one machine (`optc.evidence.costs`). These are estimates for one core with its data in
+the caches: good for comparing, not for promising.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Prices:
                 return self._seconds(largest * rates[precision], precision)
             if _is_depthwise(graph, node):
                 return self._seconds(work * self.costs.depthwise[precision], precision)
-        rate = self._rate(precision, choice) * self.costs.efficiency[precision]
+        rate = self.rate(precision, choice) * self.costs.efficiency[precision]
         cycles = 2 * work / rate + elements * self.costs.result[precision]
         return self._seconds(cycles, precision)
 
@@ -93,8 +93,8 @@ class Prices:
     def _seconds(self, cycles: float, precision: Precision) -> float:
         return (cycles + self.costs.operation[precision]) / (ASSUMED_GHZ * 1e9)
 
-    def _rate(self, precision: Precision, choice: Choice | None) -> float:
-        """Operations per cycle."""
+    def rate(self, precision: Precision, choice: Choice | None) -> float:
+        """Operations per cycle at the peak of a kernel; None: of the fastest path of the CPU."""
         path = choice.path if choice is not None else None
         path = path or best_path(precision, self.target.capabilities)
         rate = None if path is None else peak(self.target, path).ops_per_cycle.value

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from optc.errors import TargetError
+from optc.errors import OutputError, TargetError
 from optc.targets import detect_host, load_target
 from optc.targets.capabilities import capabilities_of
 from optc.targets.machine_code import (
@@ -141,9 +141,9 @@ def test_a_machine_that_is_no_target_gets_no_descriptor(fixture: str, tmp_path: 
 def test_a_file_that_cannot_be_written_is_an_error_with_its_path(
     spr: Probe, tmp_path: Path
 ) -> None:
-    with pytest.raises(TargetError) as caught:
+    with pytest.raises(OutputError, match="mine") as caught:
         write_descriptor(spr, tmp_path / "none" / "mine.yaml")
-    assert caught.value.code == "descriptor-unwritable"
+    assert caught.value.code == "output-unwritable"
 
 
 def test_measurements_are_text_and_data(spr: Probe) -> None:
