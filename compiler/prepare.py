@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from optc.emitter import Emitter
-from optc.errors import CapabilityError, ModelError
+from optc.errors import CapabilityError, ModelError, TargetError
 from optc.launch.settings import check_precision, slices_of
 from optc.passes import (
     FuseRequantize,
@@ -140,18 +140,26 @@ def _profile(recipe: Recipe, runtime: Runtime) -> Profile | None:
     """The costs that the recipe names.
 
     Raises:
-        TargetError: the profile cannot be read.
+        TargetError: ``profile-missing``; the profile cannot be read.
         CapabilityError: ``profile-of-another-runtime``.
     """
     if recipe.profile is None:
         return None
     path = recipe.locate(recipe.profile)
+    make = f"optc targets costs {runtime.id} --write {path.name}"
+    if not path.is_file():
+        raise TargetError(
+            "profile-missing",
+            "there is no such profile",
+            location=str(path),
+            hint=f"{make} makes one, on the machine whose costs count",
+        )
     profile = read_profile(path)
     if profile.runtime != runtime.id:
         raise CapabilityError(
             "profile-of-another-runtime",
             f"{path} has the costs of {profile.runtime}, and the recipe is for {runtime.id}",
-            hint=f"measure them: optc targets costs {runtime.id} --write {path.name}",
+            hint=f"measure them: {make}",
         )
     return profile
 

@@ -14,7 +14,7 @@ import yaml
 import optc
 from optc.cli import main
 from optc.emit.onnx import save_model
-from optc.errors import CapabilityError, OptcError, TargetError
+from optc.errors import CapabilityError, TargetError
 from optc.evidence import costs
 from optc.evidence.costs import DEPTHWISE, PRODUCTS, Case, describe_costs, measure_costs
 from optc.numerics.evaluate import open_session
@@ -138,8 +138,10 @@ def test_a_profile_of_another_kind_of_cpu_is_warned_of(tmp_path: Path) -> None:
 
 def test_what_is_wrong_with_a_profile_is_told(tmp_path: Path) -> None:
     file = tmp_path / "profile.yaml"
-    with pytest.raises(OptcError, match=r"profile\.yaml"):
+    with pytest.raises(TargetError, match="there is no such profile") as missing:
         optc.compile(recipe(tmp_path))
+    assert missing.value.location == str(file)
+    assert "optc targets costs onnxruntime --write profile.yaml" in str(missing.value.hint)
     costs.write_profile(profile(), file)
     with pytest.raises(CapabilityError, match="has the costs of onnxruntime") as caught:
         optc.compile(recipe(tmp_path, runtime="openvino"))
