@@ -57,6 +57,7 @@ from optc.passes.remove_broadcasts import RemoveBroadcasts
 from optc.passes.remove_dead import RemoveDead
 from optc.passes.remove_duplicates import RemoveDuplicates
 from optc.passes.remove_identity import RemoveIdentity
+from optc.passes.round_weights import RoundWeights
 from optc.passes.smooth_activations import SmoothActivations
 from optc.passes.unroll_loops import UnrollLoops
 from optc.passes.upgrade_opset import UpgradeOpset
@@ -117,6 +118,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FuseRequantize,
     EqualizeChannels,
     SmoothActivations,
+    RoundWeights,
     CorrectBias,
     FallBack,
 )
@@ -180,6 +182,7 @@ __all__ = [
     "RemoveDuplicates",
     "RemoveIdentity",
     "RewritePass",
+    "RoundWeights",
     "SmoothActivations",
     "UnrollLoops",
     "UpgradeOpset",

@@ -19,8 +19,8 @@ from pydantic import Field
 
 from optc.ir import DType, Tensor, clone
 from optc.numerics.calibrate import SIGNIFICANT_BITS, round_significant
-from optc.passes.base import AccuracyGoal, Pass, PassOptions, PassResult
-from optc.passes.judging import Judge
+from optc.passes.base import Pass, PassOptions, PassResult
+from optc.passes.judging import why_no_gain
 from optc.passes.layers import observe_layers
 from optc.passes.quantized import params_of
 from optc.passes.quantized_layers import added_constant, quantized_layers
@@ -28,13 +28,13 @@ from optc.rewrite.driver import Builder, remove_unused
 from optc.rewrite.trace import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from optc.ir import Graph, Node, Value
     from optc.numerics.observe import Observer
     from optc.passes.base import PassContext
     from optc.passes.layers import LayerData
-from optc.passes.quantized_layers import QuantizedLayer
+    from optc.passes.quantized_layers import QuantizedLayer
 
 Array = npt.NDArray[np.float64]
 
@@ -84,12 +84,17 @@ class CorrectBias(Pass):
             return PassResult(False)
         trace = Trace(self.name)
         shifts = self._shifts(graph, layers, observer, trace)
-        if shifts and (reason := self._loss(graph, reference, shifts, observer)):
-            trace.refused(_RULE, graph.value(next(iter(shifts))).node, reason)
-            shifts = {}
+        if shifts:
+            trial = clone(graph)
+            for key, shift in shifts.items():
+                correct(trial, trial.value(key).node, shift, self.name)
+            reason = why_no_gain(graph, trial, reference, observer, options.samples, self.name)
+            if reason is not None:
+                trace.refused(_RULE, graph.value(next(iter(shifts))).node, reason)
+                shifts = {}
         for key, shift in shifts.items():
             node = graph.value(key).node
-            if obstacle := _correct(graph, node, shift):
+            if obstacle := correct(graph, node, shift, self.name):
                 trace.refused(_RULE, node, obstacle)
             else:
                 trace.applied(_RULE, node)
@@ -115,24 +120,6 @@ class CorrectBias(Pass):
             trace.refused(_RULE, layer.node, reason)
         return found
 
-    def _loss(
-        self, graph: Graph, reference: Graph, shifts: Mapping[str, Array], observer: Observer
-    ) -> str | None:
-        """Why the outputs are no better with the shifts taken out; None when they are.
-
-        Shifts of operations that follow each other may have cancelled out.
-        """
-        assert isinstance(self.options, CorrectBiasOptions)
-        goal = AccuracyGoal("sqnr", 0.0)
-        judge = Judge(reference, observer, [goal], self.options.samples, self.name)
-        trial = clone(graph)
-        for key, shift in shifts.items():
-            _correct(trial, trial.value(key).node, shift)
-        before, after = judge.measure(graph)[0], judge.measure(trial)[0]
-        if after > before:
-            return None
-        return f"the outputs would be at {after:.4g} dB, and are at {before:.4g} dB without"
-
 
 def _shift(layer: QuantizedLayer, seen: LayerData) -> tuple[Array, float]:
     """The mean error per output channel, and what the operation gains without it, in dB."""
@@ -144,13 +131,13 @@ def _shift(layer: QuantizedLayer, seen: LayerData) -> tuple[Array, float]:
     return np.array(rounded), gain
 
 
-def _correct(graph: Graph, node: Node, shift: Array) -> str | None:
+def correct(graph: Graph, node: Node, shift: Array, made_by: str) -> str | None:
     """Subtract a shift from the bias of an operation; why there is none to subtract from."""
-    place = _bias_of(graph, node)
+    place = bias_of(graph, node)
     if place is None:
         return "it has no constant bias"
     user, index, value = place
-    build = Builder(graph, CorrectBias.name, [node])
+    build = Builder(graph, made_by, [node])
     params = params_of(graph, value.node)
     if params is None:
         assert value.constant is not None
@@ -173,7 +160,7 @@ def _correct(graph: Graph, node: Node, shift: Array) -> str | None:
     return None
 
 
-def _bias_of(graph: Graph, node: Node) -> tuple[Node, int, Value] | None:
+def bias_of(graph: Graph, node: Node) -> tuple[Node, int, Value] | None:
     """The node that adds a constant bias, which operand that is, and the bias."""
     user, index = added_constant(graph, node) or (node, 2)
     value = graph.operand(user, index)
@@ -187,7 +174,7 @@ def _bias_of(graph: Graph, node: Node) -> tuple[Node, int, Value] | None:
 
 
 def _corrected(graph: Graph, node: Node, name: str) -> bool:
-    place = _bias_of(graph, node)
+    place = bias_of(graph, node)
     origin = None if place is None else place[2].node.origin
     return origin is not None and origin.made_by == name
 

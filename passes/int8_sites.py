@@ -9,10 +9,11 @@ kernel is asked of the kernel table of the runtime.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from optc.ir import DType, Kind, TensorType
 from optc.ir.ops import Trait, info
+from optc.numerics.saturation import Product
 from optc.targets.kernels import OUTCOMES
 
 if TYPE_CHECKING:
@@ -176,6 +177,14 @@ def channel_axis(node: Node, rank: int) -> int | None:
     if node.is_op("Gemm"):
         return 0 if node.get("transB", 0) else 1
     return 1 if rank == 2 else None
+
+
+def product_of(node: Node) -> Product | None:
+    """The layout of the weights of an operation, as far as sums of its products are known."""
+    if not node.is_op("Conv", "MatMul", "Gemm"):
+        return None
+    op = cast("Literal['Conv', 'MatMul', 'Gemm']", node.op_type)
+    return Product(op, int(node.get("group", 1)), bool(node.get("transB", 0)))
 
 
 def _product(graph: Graph, node: Node, kernels: Kernels) -> Site | str:

@@ -9,17 +9,17 @@ once.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from optc.ir import Attr, AttrKind, DType, Origin, Tensor, TensorType
 from optc.numerics.quantize import bias_params, fit_bias, quantize_tensor, weight_params
 from optc.numerics.saturation import Product, safe_scales
-from optc.passes.int8_sites import channel_axis
+from optc.passes.int8_sites import channel_axis, product_of
 
 if TYPE_CHECKING:
-    from typing import Any, Literal
+    from typing import Any
 
     import numpy.typing as npt
 
@@ -127,7 +127,7 @@ class Writer:
     ) -> QuantParams:
         weights = tensor.numpy()
         axis = channel_axis(node, weights.ndim) if style.per_channel else None
-        product = _product_of(node)
+        product = product_of(node)
         bits = 7 if style.safe and product is None else 8
         params = weight_params(weights, axis, style.dtype, symmetric=style.symmetric, bits=bits)
         if bias is not None and activation is not None:
@@ -169,11 +169,3 @@ class Writer:
 
     def _origin(self, node: Node) -> Origin:
         return Origin(self._made_by, (node.source_origin(),))
-
-
-def _product_of(node: Node) -> Product | None:
-    """The layout of the weights of an operation, as far as sums of its products are known."""
-    if not node.is_op("Conv", "MatMul", "Gemm"):
-        return None
-    op = cast("Literal['Conv', 'MatMul', 'Gemm']", node.op_type)
-    return Product(op, int(node.get("group", 1)), bool(node.get("transB", 0)))

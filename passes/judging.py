@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from optc.numerics.calibrate import round_significant
 from optc.numerics.metrics import find_metric
+from optc.passes.base import AccuracyGoal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -14,10 +15,28 @@ if TYPE_CHECKING:
     from optc.ir import Graph
     from optc.numerics.observe import Observer
     from optc.numerics.values import Array
-    from optc.passes.base import AccuracyGoal
 
 _BITS: Final = 16
 """Significant bits of a measured value: a cosine of 0.9999 is not 1."""
+
+
+def why_no_gain(
+    graph: Graph,
+    trial: Graph,
+    reference: Graph,
+    observer: Observer,
+    samples: int,
+    activity: str,
+) -> str | None:
+    """Why the outputs of a variant of a graph are no better than its own; None when they are.
+
+    What single operations gain may cancel out in those that follow.
+    """
+    judge = Judge(reference, observer, [AccuracyGoal("sqnr", 0.0)], samples, activity)
+    before, after = judge.measure(graph)[0], judge.measure(trial)[0]
+    if after > before:
+        return None
+    return f"the outputs would be at {after:.4g} dB, and are at {before:.4g} dB without"
 
 
 class Judge:

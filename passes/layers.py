@@ -128,12 +128,22 @@ def layer_of(graph: Graph, node: Node) -> Layer | str:
     return Layer(linear, matrix, spatial, linear.inputs // len(matrix))
 
 
-def matrix_of(linear: Linear, weight: Floats) -> Floats:
+def matrix_of(linear: Linear, weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """A weight of a layer in the form of `Layer.matrix`."""
     if linear.node.is_op("Conv"):
         groups, outputs = linear.view[:2]
         return weight.reshape(groups, outputs, -1).transpose(0, 2, 1)
     return weight.T[None] if linear.node.get("transB", 0) else weight[None]
+
+
+def weight_from(
+    linear: Linear, matrix: npt.NDArray[Any], shape: tuple[int, ...]
+) -> npt.NDArray[Any]:
+    """The weight of this shape that `matrix_of` gives the matrix of."""
+    if linear.node.is_op("Conv"):
+        return matrix.transpose(0, 2, 1).reshape(shape)
+    whole: npt.NDArray[Any] = matrix[0]
+    return whole.T if linear.node.get("transB", 0) else whole
 
 
 @dataclass
@@ -157,7 +167,7 @@ class LayerData:
         return found
 
 
-class _Rows:
+class KeptRows:
     """Rows of every `stride`-th sample; the stride doubles where they become too many."""
 
     def __init__(self) -> None:
@@ -177,6 +187,10 @@ class _Rows:
             if len(self._kept) == 1:
                 break
 
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._kept)
+
     @property
     def rows(self) -> Floats:
         """All of them."""
@@ -192,7 +206,7 @@ def observe_layers(
     """
     values = list(dict.fromkeys(layer.data for layer in layers))
     found: dict[Node, LayerData] = {}
-    rows: dict[Node, _Rows] = {layer.node: _Rows() for layer in layers}
+    rows: dict[Node, KeptRows] = {layer.node: KeptRows() for layer in layers}
     broken: set[Node] = set()
     for number, arrays in enumerate(observer.observe(graph, values, activity=activity)):
         for layer in layers:

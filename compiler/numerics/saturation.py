@@ -202,6 +202,42 @@ def _worst(
     )
 
 
+def keep_safe(
+    new: npt.NDArray[Any],
+    old: npt.NDArray[Any],
+    product: Product,
+    *,
+    pairings: Iterable[Pairing] = ANY,
+) -> npt.NDArray[Any]:
+    """The new weights, but the old ones where a pair of new ones may saturate.
+
+    Args:
+        new: signed integers, as ONNX lays them out.
+        old: the same; no pair of them saturates.
+        product: how they are multiplied.
+        pairings: of the kernels that may run.
+    """
+    found, kept = new.copy(), tuple(pairings)
+    if not new.size or not product.has_pairs(new.shape):
+        return found
+    while (places := _unsafe(found, product, kept)).size:
+        # Weights that went back stay back, so this ends with the old ones at the latest.
+        found.reshape(-1)[places] = old.reshape(-1)[places]
+    return found
+
+
+def _unsafe(weights: Integers, product: Product, pairings: Iterable[Pairing]) -> Integers:
+    """Places in the flat weights of all pairs that may saturate with any activations."""
+    steps = HIGHEST // _BYTE[1]
+    found = []
+    for pairing in pairings:
+        pairs = product.pairs(weights.astype(np.int32), pairing)
+        upward, downward = np.maximum(pairs, 0).sum(-1), -np.minimum(pairs, 0).sum(-1)
+        places = product.indices(weights.shape, pairing)[np.maximum(upward, downward) > steps]
+        found.append(places[places >= 0])
+    return np.unique(np.concatenate(found))
+
+
 def safe_scales(
     weights: npt.NDArray[Any],
     scales: npt.NDArray[Any],

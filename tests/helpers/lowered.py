@@ -23,7 +23,9 @@ TEXT = """agraph (float[1,3,8,8] x) => (float[1,5,8,8] y)
 }"""
 
 
-def quantized(text: str = TEXT, seed: int = 0) -> tuple[Graph, Graph, SampleObserver]:
+def quantized(
+    text: str = TEXT, seed: int = 0, options: dict[str, str] | None = None
+) -> tuple[Graph, Graph, SampleObserver]:
     """A graph with random weights, it with all its products on integers, and data."""
     graph = filled_graph(text)
     rng = np.random.default_rng(seed)
@@ -38,8 +40,8 @@ def quantized(text: str = TEXT, seed: int = 0) -> tuple[Graph, Graph, SampleObse
     data = [np.abs(rng.normal(size=shape)).astype(np.float32) for _ in range(8)]
     observer = SampleObserver([{source.name: item} for item in data])
     lowered = clone(graph)
-    options = QuantizeInt8.Options.model_validate({"placement": "kernels"})
-    QuantizeInt8(options).apply(lowered, PassContext(observer=observer))
+    wanted = QuantizeInt8.Options.model_validate({"placement": "kernels", **(options or {})})
+    QuantizeInt8(wanted).apply(lowered, PassContext(observer=observer))
     InferShapes().apply(lowered, PassContext())
     return graph, lowered, observer
 
