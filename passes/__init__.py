@@ -59,6 +59,7 @@ from optc.passes.remove_duplicates import RemoveDuplicates
 from optc.passes.remove_identity import RemoveIdentity
 from optc.passes.round_weights import RoundWeights
 from optc.passes.smooth_activations import SmoothActivations
+from optc.passes.split_outliers import SplitOutliers
 from optc.passes.unroll_loops import UnrollLoops
 from optc.passes.upgrade_opset import UpgradeOpset
 from optc.passes.widen_convolutions import WidenConvolutions
@@ -118,6 +119,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FuseRequantize,
     EqualizeChannels,
     SmoothActivations,
+    SplitOutliers,
     RoundWeights,
     CorrectBias,
     FallBack,
@@ -184,6 +186,7 @@ __all__ = [
     "RewritePass",
     "RoundWeights",
     "SmoothActivations",
+    "SplitOutliers",
     "UnrollLoops",
     "UpgradeOpset",
     "WidenConvolutions",

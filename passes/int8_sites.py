@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 from optc.ir import DType, Kind, TensorType
 from optc.ir.ops import Trait, info
 from optc.numerics.saturation import Product
+from optc.passes.split_outliers import is_outlier_product
 from optc.targets.kernels import OUTCOMES
 
 if TYPE_CHECKING:
@@ -214,6 +215,8 @@ def product_obstacle(graph: Graph, node: Node) -> str | None:
         return "an operand is not of type f32"
     if first.constant is not None:
         return "its first operand is a constant"
+    if is_outlier_product(graph, node):
+        return "its channels are the large ones, which were split off to stay fp32"
     if second.constant is None and not node.is_op("MatMul"):
         return f"its weight {second.name} is not constant"
     if second.constant is not None and len(second.constant.shape) < 2:

@@ -7,24 +7,23 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from optc.passes.base import Pass, PassOptions, PassResult
+from optc.passes.base import PassOptions
 from optc.passes.channel_maps import channel_map
-from optc.passes.layers import layers_in, observe_layers
 from optc.passes.linear import other_use, shape_of
 from optc.passes.rescaling import best_rescaling
+from optc.passes.shared_data import SharedDataPass
 from optc.passes.upward import Move
 from optc.passes.upward_norms import UpwardNorms
 from optc.passes.weights import ChannelAffine, check_before, fold_before
 from optc.rewrite.driver import Builder, replace_node
-from optc.rewrite.trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from optc.ir import Graph, Node, Value
-    from optc.passes.base import PassContext
     from optc.passes.layers import Layer, LayerData
     from optc.passes.rescaling import Rescaling
+    from optc.rewrite.trace import Trace
 
 _RULE = "rescale"
 
@@ -49,64 +48,25 @@ class RescaleOptions(PassOptions):
     )
 
 
-class RescaleChannels(Pass):
-    """Base of the passes that rescale channels.
+class RescaleChannels(SharedDataPass):
+    """Base of the passes that rescale channels."""
 
-    Attributes:
-        operators: which operations' data is rescaled.
-    """
-
-    observes: ClassVar[bool] = True
     Options = RescaleOptions
-    operators: ClassVar[tuple[str, ...]] = ()
+    rule: ClassVar[str] = _RULE
 
     @property
     def may_insert(self) -> bool:
         """Whether factors that nothing takes may become a Mul."""
         return False
 
-    def apply(self, graph: Graph, context: PassContext) -> PassResult:
-        """Rescale in the top-level graph."""
-        trace = Trace(self.name)
-        if context.observer is None:
-            return PassResult(False)
-        sites = self._sites(graph)
-        layers = [layer for site in sites for layer in site]
-        if not layers:
-            return PassResult(False)
-        data = observe_layers(context.observer, graph, layers, self.name)
-        for site in sites:
-            if not all(layer.node in data for layer in site):
-                trace.refused(_RULE, site[0].node, "its data is not finite, or empty")
-                continue
-            # Other factors may have been folded into what makes the data, or beside it.
-            now = layers_in(graph, (layer.node for layer in site if layer.node in graph))
-            if len(now) == len(site):
-                self._rescale(graph, now, data, trace)
-        return PassResult(
-            bool(trace.counts), trace.counts, trace.refusals, decisions=trace.decisions
-        )
-
-    def _sites(self, graph: Graph) -> list[list[Layer]]:
-        """Layers by the value that they multiply; none of which was rescaled before."""
-        sites: dict[Value, list[Layer]] = {}
-        for layer in layers_in(graph, (n for n in graph.ordered() if n.is_op(*self.operators))):
-            sites.setdefault(layer.data, []).append(layer)
-        return [
-            site
-            for value, site in sites.items()
-            if value.constant is None
-            and not any(self.name in _makers(layer.node) for layer in site)
-            and len({layer.linear.inputs for layer in site}) == 1
-        ]
-
-    def _rescale(
+    def treat(
         self,
         graph: Graph,
         site: Sequence[Layer],
         data: Mapping[Node, LayerData],
         trace: Trace,
     ) -> None:
+        """Find factors for the channels of the data, and put them in."""
         first, options = site[0], self.options
         assert isinstance(options, RescaleOptions)
         found = best_rescaling(site, data, options.alphas, symmetric=options.symmetric)
@@ -192,7 +152,3 @@ def _put(
         trace.decided(_RULE, new.node, "fp32", reason, figures)
     for old, made in upward.side:
         graph.replace_uses(old, made)
-
-
-def _makers(node: Node) -> tuple[str, ...]:
-    return () if node.origin is None else node.origin.passes()

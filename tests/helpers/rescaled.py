@@ -14,7 +14,7 @@ from optc.passes.base import PassContext
 
 if TYPE_CHECKING:
     from optc.ir import Graph
-    from optc.passes.base import PassResult
+    from optc.passes.base import Pass, PassResult
 
 
 def outliers(shape: tuple[int, ...], axis: int, samples: int = 3) -> SampleObserver:
@@ -40,14 +40,11 @@ def uneven(graph: Graph, name: str, channel: int) -> Graph:
 
 
 def run(
-    graph: Graph, observer: SampleObserver, **options: Any
+    graph: Graph, observer: SampleObserver, kind: type[Pass] | None = None, **options: Any
 ) -> tuple[PassResult, list[Any], list[Any]]:
-    """Applies smooth-activations; outputs before and after."""
-    kind = (
-        SmoothActivations
-        if any(n.is_op("MatMul", "Gemm") for n in graph.nodes())
-        else (EqualizeChannels)
-    )
+    """Applies a pass, the rescaling one that fits when none is given; outputs before and after."""
+    products = any(n.is_op("MatMul", "Gemm") for n in graph.nodes())
+    kind = kind or (SmoothActivations if products else EqualizeChannels)
     step = kind(kind.Options(**options))
     before = observer.outputs(clone(graph))
     result = step.apply(graph, PassContext(observer=observer))
