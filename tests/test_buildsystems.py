@@ -152,6 +152,82 @@ def test_a_cmake_project(tmp_path: Path, path: str, generator: str) -> None:
     assert set(built(place / "out")) == {"digits", "digits-fast"}
 
 
+PROJECT = """\
+cmake_minimum_required(VERSION 3.20)
+project(reader CXX)
+find_package(optc 0.1 REQUIRED)
+optc_compile(NAME digits RECIPE digits.yaml TARGETS cascadelake sapphirerapids)
+optc_compile(NAME digits-fast RECIPE digits-fast.yaml TARGETS cascadelake sapphirerapids)
+get_target_property(manifest digits OPTC_MANIFEST)
+add_executable(reader reader.cpp)
+target_compile_definitions(reader PRIVATE MANIFEST="${manifest}")
+add_dependencies(reader digits digits-fast)
+"""
+READER = """\
+#include <fstream>
+#include <iostream>
+#include <sstream>
+int main() {
+    std::stringstream text;
+    text << std::ifstream(MANIFEST).rdbuf();
+    const bool found = text.str().find("sapphirerapids/model.onnx") != std::string::npos;
+    std::cout << (found ? "found" : "lost") << std::endl;
+    return found ? 0 : 1;
+}
+"""
+GOLDEN = """\
+def test_the_model_as_it_is(golden_graph):
+    golden_graph("digits.onnx", weights=False)
+"""
+
+
+def test_a_project_in_two_languages(tmp_path: Path, path: str) -> None:
+    """As a user has it: C++ by CMake and Ninja, golden tests by pytest, optc from the wheel."""
+    needs("cmake", "ninja", "c++")
+    place = project(tmp_path, "cmake")
+    (place / "CMakeLists.txt").write_text(PROJECT)
+    (place / "reader.cpp").write_text(READER)
+    (place / "test_golden.py").write_text(GOLDEN)
+    shutil.copy(place / "digits.yaml", place / "digits.optc.yaml")
+    folder = run("optc", "where", "cmake", cwd=place, path=path).strip()
+    run(
+        "cmake", "-G", "Ninja", "-S", ".", "-B", "out", f"-Doptc_DIR={folder}", cwd=place, path=path
+    )
+    run("cmake", "--build", "out", cwd=place, path=path)
+    assert run("out/reader", cwd=place, path=path) == "found\n"
+    first = built(place / "out")
+    for name in ("digits", "digits-fast"):
+        models = {file.parent.name for file in (place / "out" / name).glob("*/model.onnx")}
+        assert models == {"cascadelake", "sapphirerapids"}
+    assert "no work to do" in run("cmake", "--build", "out", cwd=place, path=path)
+    assert rebuilt(first, place / "out") == set()
+
+    python = str(Path(path.partition(":")[0]) / "python")
+    pytest_ = (python, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist")
+    run(*pytest_, "--update-golden", cwd=place, path=path)
+    assert "3 passed" in run(*pytest_, cwd=place, path=path)
+    change_model(place / "digits.onnx")
+    env = {"PATH": path, "HOME": str(place)}
+    done = subprocess.run(pytest_, cwd=place, env=env, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "3 failed" in done.stdout
+    for line in ("the graph differs from ", "Relu", "Elu", "pytest --update-golden"):
+        assert line in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    run("cmake", "--build", "out", cwd=place, path=path)
+    assert rebuilt(first, place / "out") == {"digits", "digits-fast"}
+
+
+def change_model(file: Path) -> None:
+    """Another activation in the place of the first Relu."""
+    import onnx
+
+    model = onnx.load(file)
+    node = next(node for node in model.graph.node if node.op_type == "Relu")
+    node.op_type = "Elu"
+    onnx.save(model, file)
+
+
 def test_mistakes_in_a_cmake_project_are_said(tmp_path: Path, path: str) -> None:
     needs("cmake", "ninja")
     place = project(tmp_path, "cmake")

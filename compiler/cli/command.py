@@ -134,7 +134,7 @@ COMMON: Final[Mapping[str, Any]] = {
             "-q",
             "--quiet",
             callback=_set_quiet,
-            help="Print answers and errors only: no progress, warnings or summary.",
+            help="Print answers, warnings and errors only: no progress or summary.",
         ),
     ],
     "log_file": Annotated[

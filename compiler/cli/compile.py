@@ -165,7 +165,8 @@ def show(result: CompileResult) -> None:
     folder = os.path.relpath(result.output)
     if result.cached:
         note("  unchanged since an earlier compile: fetched from the cache, nothing was run")
-    note(f"written to {folder} in {result.seconds['total']:.1f} s")
+    pages = [os.path.relpath(artifact.page) for artifact in result.artifacts.values()]
+    note(f"written to {folder} in {result.seconds['total']:.1f} s; to read: {', '.join(pages)}")
 
 
 def _show_artifact(artifact: Artifact, steps: Iterable[str]) -> None:

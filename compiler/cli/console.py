@@ -98,10 +98,9 @@ def note(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Print a warning to stderr; not with `-q`."""
+    """Print a warning to stderr; with `-q` too: a build that is quiet must not hide one."""
     SETTINGS.record(f"warning: {text}")
-    if not SETTINGS.quiet:
-        _to_stderr(f"warning: {text}", fg="yellow")
+    _to_stderr(f"warning: {text}", fg="yellow")
 
 
 def _to_stderr(text: str, **style: Any) -> None:

@@ -27,13 +27,12 @@ def run(
     """
     from optc.emit.folder import write_again
     from optc.page import PAGE
-    from optc.page.render import page_of
-    from optc.page.stored import read_reports
+    from optc.page.stored import page_again
 
     folder = folder.absolute()
     place = output or folder / PAGE
     check_place(place)
-    page = page_of(folder, read_reports(folder))
+    page = page_again(folder)
     if output is None:
         write_again(folder.parent, f"{folder.name}/{PAGE}", page.encode())
     else:

@@ -21,7 +21,7 @@ class Settings:
 
     Attributes:
         verbose: say what each step of the work took.
-        quiet: say nothing but answers and errors.
+        quiet: say nothing but answers, warnings and errors.
         log: an open file that gets everything with the time.
     """
 
