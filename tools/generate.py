@@ -98,11 +98,11 @@ def cli() -> str:
     """Every command with its arguments and options, from the command objects."""
     import typer
 
-    from optc.cli import app
+    from optc.cli.app import app_of
     from optc.cli.command import COMMON, examples_of, without_examples
 
     lines = [NOTE + "# Command line\n"]
-    for words, command in _commands(typer.main.get_command(app), ("optc",)):
+    for words, command in _commands(typer.main.get_command(app_of()), ("optc",)):
         text = inspect.cleandoc(command.help or "")
         lines += [f"## {' '.join(words)}\n", without_examples(text), ""]
         lines += ["```sh", *examples_of(text), "```", ""]

@@ -15,7 +15,7 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from optc.cli.app import app
+from optc.cli.app import app_of
 from optc.cli.console import show_crash, show_error, show_usage, warn
 from optc.cli.settings import SETTINGS
 from optc.errors import OptcError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-__all__ = ["app", "entry", "main"]
+__all__ = ["entry", "main"]
 
 _USAGE: Final = 2
 _SIGNALS: Final = {
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(words: list[str], *, as_json: bool) -> int:
     try:
-        app(args=words, prog_name="optc")
+        app_of(words[0] if words else None)(args=words, prog_name="optc")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0
         if _is_broken_pipe(end.__context__):
@@ -77,16 +77,15 @@ def _run(words: list[str], *, as_json: bool) -> int:
             show_usage(end.__context__)
         return code
     except _Interrupted as end:
-        warn(
-            f"{_SIGNALS[signal.Signals(end.number)]}; an output that was there before is untouched"
-        )
-        return 128 + end.number
+        return _interrupted(end)
     except OptcError as error:
         show_error(error, as_json=as_json)
         return error.exit_code
     except Exception as error:
         if _is_broken_pipe(error):
             return _pipe_is_broken()
+        if (behind := _signal_behind(error)) is not None:
+            return _interrupted(behind)
         # The last line of defence: what nobody foresaw becomes a report that can be pasted.
         show_crash(error, words, as_json=as_json)
         return 3
@@ -130,6 +129,21 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     for other in _SIGNALS:  # a second one, sent by the impatient, must not stop the cleaning up
         signal.signal(other, signal.SIG_IGN)
     raise _Interrupted(number)
+
+
+def _signal_behind(error: BaseException | None) -> _Interrupted | None:
+    """The signal that an error comes from.
+
+    Code that it interrupts may wrap what it raises, as Python 3.11 does where a class is made.
+    """
+    while error is not None and not isinstance(error, _Interrupted):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _interrupted(end: _Interrupted) -> int:
+    warn(f"{_SIGNALS[signal.Signals(end.number)]}; an output that was there before is untouched")
+    return 128 + end.number
 
 
 def _is_broken_pipe(error: BaseException | None) -> bool:

@@ -2,50 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import cache
+from importlib import import_module
+from typing import Annotated, Final
 
 import typer
 
-from optc.cli import (
-    audit,
-    bench,
-    cache,
-    calibrate,
-    check,
-    compare,
-    completion,
-    diff,
-    golden,
-    init,
-    passes,
-    plan,
-    schema,
-    targets,
-    where,
-)
-from optc.cli import (
-    compile as compile_,
-)
-from optc.cli import (
-    inspect as inspect_,
-)
-from optc.cli import (
-    report as report_,
-)
-from optc.cli import (
-    run as run_,
-)
 from optc.cli.command import App, with_common_options
 
-app = App(
-    help="Compile models for Intel Xeon: recipe in, optimized model, launch config, report out.\n\n"
-    "Example: optc init model.onnx\n"
-    "Example: optc compile recipe.yaml\n"
-    "Example: optc golden update recipe.yaml",
-    no_args_is_help=True,
-    add_completion=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+VERBS: Final = (
+    *("compile", "check", "plan", "calibrate", "targets", "passes", "inspect", "diff", "compare"),
+    *("report", "run", "audit", "bench", "cache", "golden", "schema", "where", "init"),
+    "completion",
 )
+"""The verbs, in the order of the help; each is the module of its name, with `run`, or `app` for a
+group of verbs."""
+
+
+@cache
+def app_of(verb: str | None = None) -> App:
+    """The command line.
+
+    Args:
+        verb: build this verb alone, which is all that a command that begins with it asks for:
+            building all of them takes as long as a compile that is fetched from the cache. None,
+            or a word that is no verb: all.
+    """
+    app = App(
+        help="Compile models for Intel Xeon: recipe in, optimized model, launch config, report "
+        "out.\n\n"
+        "Example: optc init model.onnx\n"
+        "Example: optc compile recipe.yaml\n"
+        "Example: optc golden update recipe.yaml",
+        no_args_is_help=True,
+        add_completion=True,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback()(with_common_options(options))
+    for name in VERBS if verb not in VERBS else (verb,):
+        module = import_module(f"optc.cli.{name}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(module.run)
+    return app
 
 
 def _print_version(value: bool) -> None:
@@ -56,8 +56,6 @@ def _print_version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-@with_common_options
 def options(
     version: Annotated[
         bool,
@@ -67,24 +65,3 @@ def options(
     ] = False,
 ) -> None:
     """Options that stand before the verb."""
-
-
-app.command("compile")(compile_.run)
-app.command("check")(check.run)
-app.command("plan")(plan.run)
-app.command("calibrate")(calibrate.run)
-app.add_typer(targets.app, name="targets")
-app.command("passes")(passes.run)
-app.command("inspect")(inspect_.run)
-app.command("diff")(diff.run)
-app.command("compare")(compare.run)
-app.command("report")(report_.run)
-app.command("run")(run_.run)
-app.command("audit")(audit.run)
-app.command("bench")(bench.run)
-app.add_typer(cache.app, name="cache")
-app.add_typer(golden.app, name="golden")
-app.command("schema")(schema.run)
-app.command("where")(where.run)
-app.command("init")(init.run)
-app.command("completion")(completion.run)

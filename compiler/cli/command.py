@@ -148,8 +148,10 @@ COMMON: Final[Mapping[str, Any]] = {
 
 
 def with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A verb's function with the options of `COMMON`."""
+    """A verb's function with the options of `COMMON`; itself where it has them."""
     signature = inspect.signature(function, eval_str=True)
+    if COMMON.keys() <= signature.parameters.keys():
+        return function
     more = [
         inspect.Parameter(
             name,

@@ -19,7 +19,8 @@ import pytest
 import typer
 
 from helpers.terminal import on_terminal
-from optc.cli import app, main
+from optc.cli import main
+from optc.cli.app import app_of
 from optc.cli.command import Verb, VerbGroup, examples_of
 from optc.cli.progress import Work, duration
 from optc.cli.settings import SETTINGS
@@ -57,7 +58,7 @@ def verbs(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
         yield from verbs(inner, (*words, name))
 
 
-VERBS = dict(verbs(typer.main.get_command(app), ()))
+VERBS = dict(verbs(typer.main.get_command(app_of()), ()))
 
 
 @pytest.mark.parametrize("words", VERBS, ids=" ".join)
@@ -346,6 +347,22 @@ def test_a_signal_leaves_nothing_half_written(
     assert process.returncode == code
     assert message == f"warning: {word}; an output that was there before is untouched\n"
     assert sorted(path.name for path in recipe.parent.iterdir()) == before
+
+
+def test_a_signal_while_a_class_is_made_is_no_bug() -> None:
+    """Python 3.11 makes a RuntimeError of what is raised there."""
+    text = """if True:
+        import os, signal, sys
+        from optc import cli
+        class Named:
+            def __set_name__(self, owner, name):
+                os.kill(os.getpid(), signal.SIGTERM)
+        cli.app_of = lambda verb: lambda **words: type("Made", (), {"name": Named()})
+        sys.exit(cli.main(["passes"]))
+    """
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stderr == "warning: terminated; an output that was there before is untouched\n"
 
 
 def test_golden_texts_are_whole_whenever_a_signal_comes(recipe: Path) -> None:
