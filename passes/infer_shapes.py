@@ -54,7 +54,10 @@ class InferShapes(Pass):
         del context
         before = [(value, value.type) for _, value in _results(tuple(graph.walk()))]
         sweep = _Sweep()
-        for number in range(_ROUNDS):
+        settled = _is_settled(graph)
+        if settled:
+            sweep.run(graph, {})
+        for number in range(0 if settled else _ROUNDS):
             found, failure = infer_by_onnx(graph, trusting=number > 0)
             sweep.refusals += failure if number == 0 else ()
             sweep.run(graph, found)
@@ -78,6 +81,28 @@ def _results(graphs: Sequence[Graph]) -> Iterator[tuple[Graph, Value]]:
             for value in node.outputs:
                 if value is not None:
                     yield graph, value
+
+
+def _is_settled(graph: Graph) -> bool:
+    """Whether ONNX's inference has nothing to add.
+
+    So it is where every result has a recorded type without gaps, and rules here that judge it; a
+    size that has a name is no gap.
+    """
+    for inner in graph.walk():
+        if inner.parent is not None:
+            return False
+        for node in inner.nodes():
+            if rule_of(inner, node) is None:
+                return False
+            for index, value in enumerate(node.outputs):
+                if value is not None and (
+                    not isinstance(value.type, TensorType)
+                    or _is_open(value)
+                    or result_dtype(inner, node, index) is None
+                ):
+                    return False
+    return True
 
 
 # ---- ONNX's inference --------------------------------------------------------------------------

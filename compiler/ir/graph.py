@@ -161,7 +161,7 @@ class Graph(GraphReading):
                 self._check_member(value)
         self._check_free([item for item in outputs if item is not None])
         node = Node(Kind.OP, op_type, name, domain)
-        node.attributes = dict(attributes or {})
+        self._set_attributes(node, attributes or {})
         node.origin = origin
         node.outputs = tuple(
             None if item is None else Value(item, types[i] if i < len(types) else None, node, i)
@@ -176,6 +176,7 @@ class Graph(GraphReading):
         for made in node.outputs:
             if made is not None:
                 self._claim(made)
+        self._size += 1
         self._version += 1
         for watcher in self._watchers:
             watcher.added(self, node)
@@ -225,6 +226,8 @@ class Graph(GraphReading):
         if node.kind is Kind.OP:
             for watcher in self._watchers:
                 watcher.removing(self, node)
+            self._size -= 1
+            self._owners.discard(node)
         elif node.kind is Kind.INPUT:
             self._inputs.remove(node)
         elif node.kind is Kind.OUTPUT:
@@ -274,8 +277,17 @@ class Graph(GraphReading):
         return True
 
     def set_attributes(self, node: Node, attributes: Mapping[str, Attr]) -> None:
-        """Replace all attributes of an operation."""
+        """Replace all attributes of an operation; ValueError when it is not of this graph."""
+        if node not in self._g:
+            raise ValueError(f"{node.label} is not of this graph")
+        self._set_attributes(node, attributes)
+
+    def _set_attributes(self, node: Node, attributes: Mapping[str, Attr]) -> None:
         node.attributes = dict(attributes)
+        if any(attribute.graphs for attribute in node.attributes.values()):
+            self._owners.add(node)
+        else:
+            self._owners.discard(node)
 
     def rename(self, value: Value, name: str) -> None:
         """Give a value another name.

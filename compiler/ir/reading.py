@@ -69,6 +69,10 @@ class GraphReading:
         self._suffix: dict[str, int] = {} if parent is None else parent._suffix
         # Told about operations that come and go, in nested graphs too; see `Graph.watched_by`.
         self._watchers: list[Watcher] = [] if parent is None else parent._watchers
+        # Operations, and those of them that own subgraphs: most models have none, and every pass
+        # asks for both.
+        self._size = 0
+        self._owners: set[Node] = set()
         self._version = 0
         self._order: tuple[int, tuple[Node, ...]] = (-1, ())
 
@@ -98,7 +102,7 @@ class GraphReading:
         return tuple(self._outputs)
 
     def __len__(self) -> int:
-        return sum(1 for node in self._g if node.kind is Kind.OP)
+        return self._size
 
     def __contains__(self, node: object) -> bool:
         return node in self._g
@@ -129,9 +133,12 @@ class GraphReading:
     def walk(self) -> Iterator[Graph]:
         """This graph and all graphs nested in it, outer before inner."""
         yield cast("Graph", self)
+        if not self._owners:
+            return
         for node in self.ordered():
-            for _, graph in node.subgraphs():
-                yield from graph.walk()
+            if node in self._owners:
+                for _, graph in node.subgraphs():
+                    yield from graph.walk()
 
     def value(self, name: str) -> Value:
         """The value of this name in this graph; KeyError when there is none."""

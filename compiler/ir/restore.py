@@ -89,6 +89,7 @@ class _Reader:
         graph.opaque = _transparent(data["opaque"])
         nodes = [self._node(row, graph) for row in data["nodes"]]
         graph._g.add_nodes_from(nodes)
+        graph._size = sum(node.kind is Kind.OP for node in nodes)
         edges: dict[tuple[int, int], dict[int | str, dict[str, Value | None]]] = {}
         for number, row in enumerate(data["uses"]):
             outputs = nodes[number].outputs
@@ -115,7 +116,7 @@ class _Reader:
         )
         node.origin = self._origins.origin(get("origin"))
         if "attributes" in row:
-            node.attributes = self._attributes(row["attributes"], graph)
+            graph._set_attributes(node, self._attributes(row["attributes"], graph))
         if "tensor" in row:
             node.tensor = self._tensors.load(row["tensor"])
         if "sparse" in row:
