@@ -158,8 +158,9 @@ def _peer(tool: str, model: Path, data: Path, folder: Path, settings: Settings) 
     record = place.with_suffix(".json")
     if record.exists():
         return Made(tool, place, Run(**json.loads(record.read_text(encoding="utf-8"))))
-    command = [str(settings.peers), str(_PEERS), tool, str(model), str(data), str(place)]
-    done = run(command, folder / f"{model.stem}.{tool}.log", settings.limit)
+    files = [str(file.absolute()) for file in (model, data, place)]
+    command = [str(settings.peers.absolute()), str(_PEERS.absolute()), tool, *files]
+    done = run(command, folder / f"{model.stem}.{tool}.log", settings.limit, within=folder)
     record.write_text(json.dumps(asdict(done)), encoding="utf-8")
     return Made(tool, place, done)
 

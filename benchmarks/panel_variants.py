@@ -119,22 +119,30 @@ def make_peer(tool: str, model: Path, folder: Path, python: Path, limit: float) 
     if record.exists():
         return Made(tool, place, Run(**json.loads(record.read_text(encoding="utf-8"))))
     place.parent.mkdir(parents=True, exist_ok=True)
-    command = [str(python), str(_SCRIPT), tool, str(model.resolve()), str(place)]
+    command = [str(python.absolute()), str(_SCRIPT), tool, str(model.resolve())]
+    command.append(str(place.absolute()))
     if tool == "ort-transformers" and kind is not None:
         command.append(kind)
-    done = run(command, folder / f"{tool}.log", limit)
+    done = run(command, folder / f"{tool}.log", limit, within=place.parent)
     if not done.error and not place.exists():
         done = replace(done, error="it wrote nothing")
     record.write_text(json.dumps(asdict(done)), encoding="utf-8")
     return Made(tool, place, done)
 
 
-def run(command: list[str], log: Path, limit: float) -> Run:
-    """Run a process to its end, or to the time limit in seconds."""
+def run(command: list[str], log: Path, limit: float, *, within: Path | None = None) -> Run:
+    """Run a process to its end, or to the time limit in seconds.
+
+    Args:
+        command: what to run.
+        log: where it prints to.
+        limit: most seconds.
+        within: the folder that it runs in; peers leave files of their own there.
+    """
     start = time.perf_counter()
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+            command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True, cwd=within
         )
     end = partial(os.killpg, process.pid, signal.SIGKILL)
     timer = threading.Timer(limit, end)
