@@ -25,7 +25,7 @@ from optc.rewrite.trace import Trace
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from optc.ir import Graph
+    from optc.ir import Graph, Node
     from optc.numerics.observe import Observer
     from optc.passes.base import PassContext
     from optc.passes.quantized_layers import QuantizedLayer
@@ -74,12 +74,13 @@ class RoundWeights(Pass):
         ]
         found: dict[QuantizedLayer, Rounding] = {}
         for layer, made in self._roundings(graph, layers, observer):
-            if isinstance(made, Rounding) and made.gain >= options.min_gain:
+            if isinstance(made, str):
+                trace.refused(_RULE, layer.node, made)
+            elif made.gain < options.min_gain:
+                reason = f"other rounding gains {made.gain:.2g} dB, less than {options.min_gain:g}"
+                trace.refused(_RULE, layer.node, reason)
+            else:
                 found[layer] = made
-                continue
-            little = f"gains {made.gain:.2g} dB" if isinstance(made, Rounding) else ""
-            reason = f"other rounding {little}, less than {options.min_gain:g}" if little else made
-            trace.refused(_RULE, layer.node, str(reason))
         if found:
             trial = clone(graph)
             _write(trial, found, self.name)
@@ -90,9 +91,7 @@ class RoundWeights(Pass):
         _write(graph, found, self.name)
         for layer, rounding in found.items():
             trace.applied(_RULE, layer.node)
-            reason = f"{rounding.count} of {rounding.integers.size} weights rounded the other way"
-            figures = {"sqnr_db_before": rounding.before, "sqnr_db": rounding.after}
-            trace.decided(_RULE, layer.node, "int8", reason, figures)
+            _tell(trace, layer.node, rounding, context)
         return PassResult(bool(trace.counts), trace.counts, trace.refusals, trace.decisions)
 
     def _is_new(self, graph: Graph, layer: QuantizedLayer) -> bool:
@@ -112,6 +111,17 @@ class RoundWeights(Pass):
                     item.take(number, arrays[item.data.name])
             for item in batch:
                 yield item.layer, item.result()
+
+
+def _tell(trace: Trace, node: Node, rounding: Rounding, context: PassContext) -> None:
+    """Add what was done to the reason that the operation is on integers for."""
+    done = f"{rounding.count} of {rounding.integers.size} weights are rounded the other way"
+    earlier = context.decisions.of(node)
+    reason, known = (
+        (done, {}) if earlier is None else (f"{earlier.reason}; {done}", earlier.figures)
+    )
+    figures = {**known, "sqnr_db_before": rounding.before, "sqnr_db_after": rounding.after}
+    trace.decided(_RULE, node, "int8", reason, figures)
 
 
 def _write(graph: Graph, found: Mapping[QuantizedLayer, Rounding], name: str) -> None:

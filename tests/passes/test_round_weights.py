@@ -15,6 +15,8 @@ from optc.passes import RoundWeights
 from optc.passes.base import PassContext
 from optc.passes.quantized_layers import quantized_layers
 from optc.passes.weight_rounding import batches
+from optc.rewrite.decisions import Decisions
+from optc.rewrite.trace import Decision, StepRecord
 
 ALWAYS = RoundWeights(RoundWeights.Options.model_validate({"min_gain": 0.0}))
 TWICE = """agraph (float[8,16] x) => (float[8,16] y)
@@ -38,12 +40,25 @@ def test_outputs_are_closer_to_the_source_on_other_data() -> None:
     assert sqnr(reference, graph, other) > known[1] + 0.2
     for decision in result.decisions:
         assert decision.precision == "int8"
-        assert decision.figures["sqnr_db"] > decision.figures["sqnr_db_before"]
-        assert "weights rounded the other way" in decision.reason
+        assert decision.figures["sqnr_db_after"] > decision.figures["sqnr_db_before"]
+        assert "weights are rounded the other way" in decision.reason
     text = print_graph(graph)
     assert text != before
     assert not ALWAYS.apply(graph, PassContext(observer=observer, reference=reference)).changed
     assert print_graph(graph) == text
+
+
+def test_the_reason_for_int8_stays() -> None:
+    reference, graph, observer = quantized()
+    step = StepRecord("quantize-int8", decisions=(_decision("a"), _decision("y")))
+    context = PassContext(observer=observer, reference=reference, decisions=Decisions([step]))
+    for decision in ALWAYS.apply(graph, context).decisions:
+        assert decision.reason.startswith("predicted to be faster; ")
+        assert decision.figures["cycles"] == 7.0
+
+
+def _decision(value: str) -> Decision:
+    return Decision(value, "int8", "gain", "predicted to be faster", {"cycles": 7.0}, value=value)
 
 
 def test_every_weight_is_one_of_its_neighbours() -> None:
