@@ -161,8 +161,8 @@ def file_digest(path: Path) -> str:
 def _listed(manifest: Path) -> set[str]:
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
-        return {MANIFEST, *content["files"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        return {MANIFEST, *content["files"].keys()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return set()
 
 

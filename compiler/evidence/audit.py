@@ -8,7 +8,6 @@ of floating point than planned. Elementwise operations inside a quantized region
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,6 @@ from optc.driver import run_passes
 from optc.emit.onnx import save_model
 from optc.emit.openvino import unique_labels
 from optc.emit.owners import names_of
-from optc.errors import ModelError
 from optc.evidence import audit_onnxruntime, audit_openvino
 from optc.evidence.audit_result import Audit, NodeFate, at_least
 from optc.evidence.executed import with_fused, with_products
@@ -30,6 +28,7 @@ from optc.launch.topology import detect_topology
 from optc.numerics.facts import index_limits
 from optc.numerics.inputs import fill_hints
 from optc.numerics.planned import PlannedNode, plan_node
+from optc.page.stored import read_report
 from optc.targets import detect_host, host_capabilities, load_runtime
 from optc.targets.loading import shipped_kernels
 
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from optc.targets import Precision
     from optc.targets.kernels import KernelTable
 
-REPORT: Final = "report.json"
 _BITS: Final = {"fp64": 64, "fp32": 32, "fp16": 16, "bf16": 16}
 _HINTS: Final[dict[str, Precision]] = {"bf16": "bf16", "f16": "fp16", "f32": "fp32"}
 
@@ -79,7 +77,7 @@ def audit(
         runs: executions that the times are taken from.
 
     Raises:
-        ModelError: the model does not load or run.
+        ModelError: the model does not load or run, or the report of an IR cannot be read.
         CapabilityError: the runtime is missing or does not read such a file.
         DataError: the data does not fit.
     """
@@ -206,17 +204,8 @@ def _reported(subject: Subject) -> dict[str, _Planned]:
     """The plan that report.json holds; nothing for a model file without a folder."""
     if subject.folder is None:
         return {}
-    file = subject.folder / REPORT
-    try:
-        rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["nodes"]
-        return {row["name"]: _Planned(row["name"], row["op"], _from_row(row)) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            "artifact-damaged",
-            "the plan of the artefact cannot be read",
-            location=str(file),
-            hint="compile again, or copy the output folder again",
-        ) from error
+    rows = read_report(subject.folder)["nodes"]
+    return {row["name"]: _Planned(row["name"], row["op"], _from_row(row)) for row in rows}
 
 
 def _from_row(row: Mapping[str, Any]) -> PlannedNode:

@@ -37,7 +37,7 @@ def page_of(folder: Path, reports: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def render_page(

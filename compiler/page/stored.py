@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import json
-from types import NoneType
-from typing import TYPE_CHECKING, Any, Final
+import math
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from optc.errors import ModelError
 from optc.page import REPORT
-from optc.page.render import page_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-_KEYS: Final[Mapping[str, tuple[type, ...]]] = {
-    "name": (str,),
-    "target": (str,),
-    "runtime": (str,),
-    "opset": (int,),
-    "operations": (dict,),
-    "precision": (dict,),
-    "passes": (list,),
-    "predicted": (dict, NoneType),
-    "near_misses": (list,),
-    "verification": (dict, NoneType),
-    "warnings": (list,),
-    "nodes": (list,),
-}
-"""What a report has, and of which types."""
+    from pydantic_core import ErrorDetails
+
+_FAR = 1 << 63
 
 
 def read_reports(folder: Path) -> dict[str, dict[str, Any]]:
@@ -40,68 +28,157 @@ def read_reports(folder: Path) -> dict[str, dict[str, Any]]:
         folder: ``OUT/<target>``.
 
     Raises:
+        ModelError: as of `read_report`.
+    """
+    folder = folder.absolute()
+    content = read_report(folder)
+    found: dict[str, dict[str, Any]] = {}
+    for name in _targets(folder.parent / "manifest.json"):
+        with suppress(ModelError):
+            found[name] = content if name == folder.name else read_report(folder.parent / name)
+    return found if folder.name in found else {folder.name: content}
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The report of a target, with all that `optc.page.shape` says.
+
+    Args:
+        folder: ``OUT/<target>``.
+
+    Raises:
         ModelError: ``report-missing``: there is none; ``report-damaged``: it is not what optc
             writes.
     """
-    folder = folder.absolute()
-    own = folder / REPORT
-    if not own.is_file():
+    file = folder / REPORT
+    if not file.is_file():
         raise ModelError(
             "report-missing",
             f"there is no {REPORT} here",
             location=str(folder),
             hint="give the folder of one target in the output of `optc compile`",
         )
-    if problem := _problem(content := _json(own)):
-        raise _damaged(own, problem)
-    manifest = _json(folder.parent / "manifest.json")
-    names = manifest.get("targets", ()) if isinstance(manifest, dict) else ()
-    found = {str(name): _json(folder.parent / str(name) / REPORT) for name in names}
-    whole = {name: report for name, report in found.items() if not _problem(report)}
-    return whole if folder.name in whole else {folder.name: content}
-
-
-def page_again(folder: Path) -> str:
-    """The page of a target that was compiled before.
-
-    Args:
-        folder: ``OUT/<target>``.
-
-    Raises:
-        ModelError: as `read_reports`.
-    """
-    reports = read_reports(folder)
     try:
-        return page_of(folder, reports)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        # What optc writes renders, which the tests of compile prove: the file was changed.
-        what = f"{type(error).__name__}: {error}"
-        raise _damaged(folder / REPORT, f"what is in it cannot be shown ({what})") from error
+        content = _parsed(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        place = f"{file}:{error.lineno}:{error.colno}"
+        raise _damaged(place, f"not JSON, or not all of it: {error.msg}") from error
+    except OSError as error:
+        raise _damaged(str(file), f"it cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(str(file), f"not JSON as it writes it: {error}") from error
+    if problem := _misfit(content) or _loose_end(content):
+        raise _damaged(str(file), problem)
+    whole: dict[str, Any] = content
+    return whole
 
 
-def _damaged(file: Path, problem: str) -> ModelError:
+def _damaged(place: str, problem: str) -> ModelError:
     return ModelError(
         "report-damaged",
         f"this is no report of optc: {problem}",
-        location=str(file),
-        hint="compile the recipe again",
+        location=place,
+        hint="compile the recipe again, or copy the output folder again",
     )
 
 
-def _problem(content: Any) -> str | None:
-    """What keeps a file from being a report."""
-    if not isinstance(content, dict):
-        return "it is no mapping in JSON"
-    for key, types in _KEYS.items():
-        if key not in content:
-            return f"it has no {key}"
-        if not isinstance(content[key], types):
-            return f"{key} is of type {type(content[key]).__name__}"
-    return None
-
-
-def _json(path: Path) -> Any:
+def _targets(manifest: Path) -> list[str]:
+    """The targets of an output, as far as its manifest can be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        names = json.loads(manifest.read_text(encoding="utf-8"))["targets"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def _parsed(text: str) -> Any:
+    """JSON with numbers and texts that can be written again.
+
+    Raises:
+        ValueError: it is not.
+    """
+    content = json.loads(text, parse_float=_float, parse_int=_int, parse_constant=_float)
+    json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    return content
+
+
+def _float(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is not a finite number")
+    return value
+
+
+def _int(text: str) -> int:
+    if not -_FAR <= (value := int(text)) < _FAR:
+        raise ValueError(f"{text} has more than 64 bits")
+    return value
+
+
+def _misfit(content: object) -> str:
+    """The first part of a report that is missing or of another type; empty where there is none."""
+    from pydantic import ValidationError
+
+    from optc.page.shape import Report
+
+    try:
+        Report.model_validate(content)
+    except ValidationError as error:
+        return _told(content, error.errors(include_url=False)[0])
+    return ""
+
+
+def _told(content: Any, detail: ErrorDetails) -> str:
+    from optc.page.shape import Report
+    from optc.recipe.tree import child_path
+    from optc.recipe.words import expected, part_at
+
+    path, here = "", content
+    for step in detail["loc"]:
+        inner = _element(here, step)
+        if inner is not _NOTHING:  # else a step that only pydantic knows
+            path, here = child_path(path, step), inner
+    if detail["type"] == "missing":
+        return f"{path or 'it'} has no {detail['loc'][-1]}"
+    schema = Report.model_json_schema()
+    wanted = expected(schema, part_at(schema, detail["loc"]))
+    return f"{path or 'it'} is {_kind(here)}; expected {wanted}"
+
+
+_NOTHING = object()
+
+
+def _element(value: Any, step: int | str) -> Any:
+    if isinstance(value, dict):
+        return value.get(step, _NOTHING)
+    if isinstance(value, list) and isinstance(step, int) and step < len(value):
+        return value[step]
+    return _NOTHING
+
+
+def _kind(value: Any) -> str:
+    from optc.recipe.tree import spelled
+
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return "null" if value is None else spelled(value)
+
+
+def _loose_end(report: Mapping[str, Any]) -> str:
+    """The first operation or output that is fed by something that is not there."""
+    graphs = [("", report["nodes"], report["ends"])] if "ends" in report else []
+    if "source" in report:
+        graphs.append(("source.", report["source"]["nodes"], report["source"]))
+    for prefix, rows, ends in graphs:
+        for number, row in enumerate(rows):
+            feeds = [*row["inputs"], *row.get("inside", ())[:1]]
+            if lost := [feed for feed in feeds if not _known(feed, rows, ends)]:
+                return f"{prefix}nodes[{number}] refers to {lost[0]!r}, which is not there"
+        for name, end in ends["outputs"].items():
+            if end["from"] is not None and not _known(end["from"], rows, ends):
+                return f"output {name!r} refers to {end['from']!r}, which is not there"
+    return ""
+
+
+def _known(feed: int | str, rows: Sequence[object], ends: Mapping[str, Any]) -> bool:
+    return feed in ends["inputs"] if isinstance(feed, str) else 0 <= feed < len(rows)

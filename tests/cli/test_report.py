@@ -83,44 +83,12 @@ def test_it_names_what_is_wrong(
 ) -> None:
     assert main(["report", str(out)]) == 1
     assert "there is no report.json here" in capsys.readouterr().err
-    (out / "cascadelake" / "report.json").write_text("{")
-    assert main(["report", str(out / "cascadelake")]) == 1
-    assert "it is no mapping in JSON" in capsys.readouterr().err
     page = (out / "cascadelake" / "report.html").read_bytes()
     (out / "cascadelake" / "report.json").write_text('{"name": "x"}')
     assert main(["report", str(out / "cascadelake"), "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["error"]["code"] == "report-damaged"
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == "report-damaged"
+    assert error["message"] == "this is no report of optc: it has no target"
     assert (out / "cascadelake" / "report.html").read_bytes() == page
     assert main(["report", str(out / "sapphirerapids"), "-o", str(tmp_path)]) == 1
     assert "cannot write" in capsys.readouterr().err
-
-
-def test_a_damaged_report_is_never_a_traceback(
-    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = Path(shutil.copytree(out / "cascadelake", tmp_path / "copy" / "cascadelake"))
-    file = folder / "report.json"
-    whole = json.loads(file.read_text())
-    cases: list[tuple[object, str]] = [
-        ([whole], "it is no mapping in JSON"),
-        ({**whole, "nodes": "x"}, "nodes is of type str"),
-        ({**whole, "opset": None}, "opset is of type NoneType"),
-        ({**whole, "nodes": [1, 2]}, "cannot be shown"),
-        ({**whole, "passes": [{"pass": 3}]}, "cannot be shown"),
-        ({**whole, "precision": {"Conv": 7}}, "cannot be shown"),
-        ({**whole, "verification": []}, "verification is of type list"),
-        ({**whole, "near_misses": [None]}, "cannot be shown"),
-    ]
-    for content, problem in cases:
-        file.write_text(json.dumps(content))
-        assert main(["report", str(folder)]) == 1, problem
-        said = capsys.readouterr().err
-        assert said.startswith(f"error: {file}: this is no report of optc: "), said
-        assert problem in said
-        assert "compile the recipe again" in said
-        assert "Traceback" not in said
-    text = json.dumps(whole)
-    for size in (0, 1, len(text) // 2, len(text) - 1):
-        file.write_text(text[:size])
-        assert main(["report", str(folder)]) == 1
-        assert "it is no mapping in JSON" in capsys.readouterr().err
