@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from optc.errors import ModelError
 from optc.page import REPORT
@@ -16,7 +16,19 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-_FAR = 1 << 63
+_FAR: Final = 1 << 63
+_LONG: Final = 60
+_WORDS: Final = {
+    "string_type": "a string",
+    "int_type": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "none_required": "null",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+}
 
 
 def read_reports(folder: Path) -> dict[str, dict[str, Any]]:
@@ -122,46 +134,43 @@ def _misfit(content: object) -> str:
     try:
         Report.model_validate(content)
     except ValidationError as error:
-        return _told(content, error.errors(include_url=False)[0])
+        return _told(content, error.errors(include_url=False))
     return ""
 
 
-def _told(content: Any, detail: ErrorDetails) -> str:
-    from optc.page.shape import Report
-    from optc.recipe.tree import child_path
-    from optc.recipe.words import expected, part_at
+def _told(content: Any, details: Sequence[ErrorDetails]) -> str:
+    first = details[0]
+    path, value = _place(content, first)
+    if first["type"] == "missing":
+        return f"{path or 'it'} has no {first['loc'][-1]}"
+    alike = (detail for detail in details if _place(content, detail)[0] == path)
+    wanted = " or ".join(dict.fromkeys(_wanted(detail) for detail in alike))
+    return f"{path or 'it'} is {_shown(value)}; expected {wanted}"
 
+
+def _place(content: Any, detail: ErrorDetails) -> tuple[str, Any]:
+    """Path and value of the part that an error is about."""
     path, here = "", content
     for step in detail["loc"]:
-        inner = _element(here, step)
-        if inner is not _NOTHING:  # else a step that only pydantic knows
-            path, here = child_path(path, step), inner
-    if detail["type"] == "missing":
-        return f"{path or 'it'} has no {detail['loc'][-1]}"
-    schema = Report.model_json_schema()
-    wanted = expected(schema, part_at(schema, detail["loc"]))
-    return f"{path or 'it'} is {_kind(here)}; expected {wanted}"
+        if isinstance(here, list) and isinstance(step, int) and step < len(here):
+            path, here = f"{path}[{step}]", here[step]
+        elif isinstance(here, dict) and step in here:
+            path, here = f"{path}.{step}" if path else str(step), here[step]
+        # else a step that only pydantic knows, or what is missing
+    return path, here
 
 
-_NOTHING = object()
+def _wanted(detail: ErrorDetails) -> str:
+    return _WORDS.get(detail["type"], detail["msg"].removeprefix("Input should be "))
 
 
-def _element(value: Any, step: int | str) -> Any:
-    if isinstance(value, dict):
-        return value.get(step, _NOTHING)
-    if isinstance(value, list) and isinstance(step, int) and step < len(value):
-        return value[step]
-    return _NOTHING
-
-
-def _kind(value: Any) -> str:
-    from optc.recipe.tree import spelled
-
+def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
         return f"a list of {len(value)}"
-    return "null" if value is None else spelled(value)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONG else text[: _LONG - 2] + "…" + text[-1]
 
 
 def _loose_end(report: Mapping[str, Any]) -> str:
