@@ -126,6 +126,8 @@ def run(
 def show_one(recipe: Path, result: CompileResult, form: Form) -> None:
     """Say what became of one recipe, in the form that was asked for."""
     if form == "lines":
+        for message in result.warnings:
+            warn(message)
         for line in artefact_lines(recipe, result.to_dict()):
             say(line)
     elif form == "json":

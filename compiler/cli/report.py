@@ -27,12 +27,13 @@ def run(
     """
     from optc.emit.folder import write_again
     from optc.page import PAGE
-    from optc.page.stored import page_again
+    from optc.page.render import page_of
+    from optc.page.stored import read_reports
 
     folder = folder.absolute()
     place = output or folder / PAGE
     check_place(place)
-    page = page_again(folder)
+    page = page_of(folder, read_reports(folder))
     if output is None:
         write_again(folder.parent, f"{folder.name}/{PAGE}", page.encode())
     else:
