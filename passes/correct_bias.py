@@ -11,7 +11,7 @@ Source: Nagel et al.: Data-Free Quantization through Weight Equalization and Bia
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,8 @@ from pydantic import Field
 
 from optc.ir import DType, Tensor, clone
 from optc.numerics.calibrate import SIGNIFICANT_BITS, round_significant
-from optc.passes.base import Pass, PassOptions, PassResult
-from optc.passes.judging import why_no_gain
+from optc.passes.base import Pass, PassResult
+from optc.passes.judging import JudgedOptions, why_no_gain
 from optc.passes.layers import observe_layers
 from optc.passes.quantized import params_of
 from optc.passes.quantized_layers import added_constant, quantized_layers
@@ -38,10 +38,12 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
-_RULE = "bias"
+_RULE: Final = "bias"
+_TAKES_BACK: Final = ("correct-bias", "round-weights")
+"""Passes that put the mean error of an operation into its bias."""
 
 
-class CorrectBiasOptions(PassOptions):
+class CorrectBiasOptions(JudgedOptions):
     """Options of `correct-bias`."""
 
     min_gain: float = Field(
@@ -49,11 +51,6 @@ class CorrectBiasOptions(PassOptions):
         ge=0,
         description="signal-to-noise ratio in dB that the operation has to gain, with its rounded "
         "weights",
-    )
-    samples: int = Field(
-        default=16,
-        ge=1,
-        description="samples of the calibration data to judge the outputs on, from the first on",
     )
 
 
@@ -78,7 +75,7 @@ class CorrectBias(Pass):
         layers = [
             layer
             for layer in quantized_layers(graph, reference)
-            if not _corrected(graph, layer.node, self.name)
+            if not _corrected(graph, layer.node)
         ]
         if not layers:
             return PassResult(False)
@@ -173,10 +170,11 @@ def bias_of(graph: Graph, node: Node) -> tuple[Node, int, Value] | None:
     return user, index, value
 
 
-def _corrected(graph: Graph, node: Node, name: str) -> bool:
+def _corrected(graph: Graph, node: Node) -> bool:
+    """Whether the mean error was taken back before: errors are measured without the bias."""
     place = bias_of(graph, node)
     origin = None if place is None else place[2].node.origin
-    return origin is not None and origin.made_by == name
+    return origin is not None and origin.made_by in _TAKES_BACK
 
 
 def _aligned(shift: Array, bias: npt.NDArray[Any]) -> Array:

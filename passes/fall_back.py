@@ -11,18 +11,16 @@ against, and 3 dB more: other samples may have twice the noise.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
-import numpy as np
 from pydantic import Field
 
 from optc.ir import clone
-from optc.numerics.calibrate import round_significant
 from optc.numerics.metrics import find_metric
 from optc.numerics.quantization_noise import floor, roundings
-from optc.passes.base import AccuracyGoal, Pass, PassOptions, PassResult
-from optc.passes.judging import Judge
-from optc.passes.layers import observe_layers, outputs_of
+from optc.passes.base import AccuracyGoal, Pass, PassResult
+from optc.passes.judging import Judge, JudgedOptions
+from optc.passes.layers import decibels, energy, observe_layers, outputs_of
 from optc.passes.quantized_layers import (
     added_constant,
     quantized_layers,
@@ -46,7 +44,7 @@ _NO_GOAL: Final = AccuracyGoal("sqnr", 0.0)  # the limit is that of the graph
 _MARGIN: Final = 3.0  # dB
 
 
-class FallBackOptions(PassOptions):
+class FallBackOptions(JudgedOptions):
     """Options of `fall-back`."""
 
     sqnr: float | None = Field(
@@ -54,9 +52,6 @@ class FallBackOptions(PassOptions):
         description="signal-to-noise ratio in dB that every output has to reach on calibration "
         "data; when left out, the accuracy goals of the recipe that need no labels; without any, "
         "what so many roundings leave at least",
-    )
-    samples: Annotated[int, Field(ge=1)] = Field(
-        default=16, description="samples of the calibration data to judge on, from the first on"
     )
 
 
@@ -116,9 +111,7 @@ def _ranked(
 def _own_sqnr(layer: QuantizedLayer, seen: LayerData) -> float:
     """Of the products of rounded rows with rounded weights."""
     real = outputs_of(seen.rows, layer.before.matrix)
-    noise = float(np.square(layer.error(seen.rows), dtype=np.float64).sum())
-    signal = float(np.square(real, dtype=np.float64).sum())
-    return round_significant(10 * float(np.log10(signal / noise))) if signal and noise else 999.0
+    return decibels(energy(real), energy(layer.error(seen.rows)))
 
 
 # ---- judging -----------------------------------------------------------------------------------

@@ -54,15 +54,10 @@ class InferShapes(Pass):
         del context
         before = [(value, value.type) for _, value in _results(tuple(graph.walk()))]
         sweep = _Sweep()
-        settled = _is_settled(graph)
-        if settled:
+        if _is_settled(graph):
             sweep.run(graph, {})
-        for number in range(0 if settled else _ROUNDS):
-            found, failure = infer_by_onnx(graph, trusting=number > 0)
-            sweep.refusals += failure if number == 0 else ()
-            sweep.run(graph, found)
-            if not sweep.unfinished:
-                break
+        else:
+            _infer(graph, sweep)
         declared = _declare_outputs(graph, sweep.refusals)
         news = sum(value.type != type_ for value, type_ in before)
         counts = {"value-type": news, "output-type": declared}
@@ -81,6 +76,16 @@ def _results(graphs: Sequence[Graph]) -> Iterator[tuple[Graph, Value]]:
             for value in node.outputs:
                 if value is not None:
                     yield graph, value
+
+
+def _infer(graph: Graph, sweep: _Sweep) -> None:
+    """Infer by both, again while ONNX could say more."""
+    for number in range(_ROUNDS):
+        found, failure = infer_by_onnx(graph, trusting=number > 0)
+        sweep.refusals += failure if number == 0 else ()
+        sweep.run(graph, found)
+        if not sweep.unfinished:
+            break
 
 
 def _is_settled(graph: Graph) -> bool:

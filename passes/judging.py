@@ -5,9 +5,11 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from pydantic import Field
+
 from optc.numerics.calibrate import round_significant
 from optc.numerics.metrics import find_metric
-from optc.passes.base import AccuracyGoal
+from optc.passes.base import AccuracyGoal, PassOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,6 +20,16 @@ if TYPE_CHECKING:
 
 _BITS: Final = 16
 """Significant bits of a measured value: a cosine of 0.9999 is not 1."""
+
+
+class JudgedOptions(PassOptions):
+    """Options of the passes that keep what they did only where the outputs gain."""
+
+    samples: int = Field(
+        default=16,
+        ge=1,
+        description="samples of the calibration data to judge the outputs on, from the first on",
+    )
 
 
 def why_no_gain(

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from optc.ir import DType
+from optc.numerics.calibrate import round_significant
 from optc.passes.linear import Linear, linear_ending_at, linear_of
 
 if TYPE_CHECKING:
@@ -233,6 +234,19 @@ def outputs_of(rows: Floats, matrix: Floats) -> Floats:
     """The products of rows with the matrix of a layer: (rows, groups, outputs per group)."""
     found: Floats = np.matmul(rows.transpose(1, 0, 2), matrix).transpose(1, 0, 2)
     return found
+
+
+def energy(values: Floats) -> float:
+    """The sum of squares, in float64."""
+    return float(np.square(values, dtype=np.float64).sum())
+
+
+def decibels(signal: float, noise: float) -> float:
+    """A signal-to-noise ratio of energies, rounded to what does not depend on kernels.
+
+    999 where there is no noise, or nothing that there could be noise of.
+    """
+    return round_significant(10 * math.log10(signal / noise)) if signal and noise else 999.0
 
 
 def _some(items: npt.NDArray[Any], limit: int) -> npt.NDArray[Any]:

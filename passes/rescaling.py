@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from optc.numerics.calibrate import round_significant
-from optc.passes.layers import outputs_of
+from optc.passes.layers import decibels, energy, outputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,11 +112,9 @@ def _sqnr(
         rows = fake_activations(seen.rows / spread, float(low.min()), float(high.max()), symmetric)
         weights = fake_weights(layer.matrix * spread[:, :, None])
         got = outputs_of(rows, weights)
-        signal += float(np.square(real, dtype=np.float64).sum())
-        noise += float(np.square(got - real, dtype=np.float64).sum())
-    if not signal or not noise:
-        return 0.0
-    return round_significant(10 * float(np.log10(signal / noise)))
+        signal += energy(real)
+        noise += energy(got - real)
+    return decibels(signal, noise)
 
 
 def fake_activations(rows: Floats, low: float, high: float, symmetric: bool) -> Floats:

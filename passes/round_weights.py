@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from pydantic import Field
 
 from optc.ir import Origin, Tensor, clone
-from optc.passes.base import Pass, PassOptions, PassResult
+from optc.passes.base import Pass, PassResult
 from optc.passes.correct_bias import correct
-from optc.passes.judging import why_no_gain
+from optc.passes.judging import JudgedOptions, why_no_gain
 from optc.passes.quantized_layers import quantized_layers
 from optc.passes.weight_rounding import Rounding, WeightRounding, batches, integers_of
 from optc.rewrite.trace import Trace
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _RULE: Final = "round"
 
 
-class RoundWeightsOptions(PassOptions):
+class RoundWeightsOptions(JudgedOptions):
     """Options of `round-weights`."""
 
     min_gain: float = Field(
@@ -41,11 +41,6 @@ class RoundWeightsOptions(PassOptions):
         ge=0,
         description="signal-to-noise ratio in dB that the operation has to gain, on samples that "
         "the rounding was not chosen on",
-    )
-    samples: int = Field(
-        default=16,
-        ge=1,
-        description="samples of the calibration data to judge the outputs on, from the first on",
     )
 
 

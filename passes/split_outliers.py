@@ -20,9 +20,8 @@ import numpy.typing as npt
 from pydantic import Field
 
 from optc.ir import DType, TensorType
-from optc.numerics.calibrate import round_significant
 from optc.passes.base import PassOptions
-from optc.passes.layers import outputs_of
+from optc.passes.layers import decibels, energy, outputs_of
 from optc.passes.linear import shape_of
 from optc.passes.rescaling import fake_activations, fake_weights
 from optc.passes.shared_data import SharedDataPass
@@ -164,12 +163,9 @@ def _sqnr(
         weight = layer.matrix * mask[:, None]
         real = outputs_of(inner, weight)
         got = outputs_of(fake_activations(inner, low, high, symmetric), fake_weights(weight))
-        whole = outputs_of(seen.rows, layer.matrix)
-        signal += float(np.square(whole, dtype=np.float64).sum())
-        noise += float(np.square(got - real, dtype=np.float64).sum())
-    if not signal or not noise:
-        return 0.0
-    return round_significant(10 * float(np.log10(signal / noise)))
+        signal += energy(outputs_of(seen.rows, layer.matrix))
+        noise += energy(got - real)
+    return decibels(signal, noise)
 
 
 # ---- construction ------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from optc.numerics.calibrate import SIGNIFICANT_BITS, round_significant
 from optc.numerics.saturation import find_saturation, keep_safe
 from optc.passes.correct_bias import bias_of
 from optc.passes.int8_sites import channel_axis, product_of
-from optc.passes.layers import KeptRows, matrix_of, outputs_of, weight_from
+from optc.passes.layers import KeptRows, decibels, energy, matrix_of, outputs_of, weight_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -182,11 +182,7 @@ class WeightRounding:
         error = outputs_of(rounded, ((integers - zeros) * scales).astype(np.float32)) - real
         if products is not None and self._centred:
             error = error - self._shift(products, integers).transpose(1, 0, 2)
-        signal = float(np.square(real, dtype=np.float64).sum())
-        noise = float(np.square(error, dtype=np.float64).sum())
-        return (
-            round_significant(10 * float(np.log10(signal / noise))) if signal and noise else 999.0
-        )
+        return decibels(energy(real), energy(error))
 
 
 def batches(items: Sequence[WeightRounding]) -> Iterator[Sequence[WeightRounding]]:

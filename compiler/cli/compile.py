@@ -125,9 +125,9 @@ def run(
 
 def show_one(recipe: Path, result: CompileResult, form: Form) -> None:
     """Say what became of one recipe, in the form that was asked for."""
+    for message in result.warnings if form != "json" else ():
+        warn(message)
     if form == "lines":
-        for message in result.warnings:
-            warn(message)
         for line in artefact_lines(recipe, result.to_dict()):
             say(line)
     elif form == "json":
@@ -148,8 +148,6 @@ def write_depfile(path: Path, result: CompileResult) -> None:
 
 def show(result: CompileResult) -> None:
     """Print what was done, how exact and how accurate the result is, and where it lies."""
-    for message in result.warnings:
-        warn(message)
     note(
         f"{result.name}: {result.model.name} for {', '.join(result.artifacts)} on {result.runtime}"
     )
@@ -167,8 +165,9 @@ def show(result: CompileResult) -> None:
     folder = os.path.relpath(result.output)
     if result.cached:
         note("  unchanged since an earlier compile: fetched from the cache, nothing was run")
-    pages = [os.path.relpath(artifact.page) for artifact in result.artifacts.values()]
-    note(f"written to {folder} in {result.seconds['total']:.1f} s; to read: {', '.join(pages)}")
+    # The page of a target links to those of the others.
+    page = os.path.relpath(next(iter(result.artifacts.values())).page)
+    note(f"written to {folder} in {result.seconds['total']:.1f} s; to look at: {page}")
 
 
 def _show_artifact(artifact: Artifact, steps: Iterable[str]) -> None:

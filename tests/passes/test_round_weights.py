@@ -11,7 +11,7 @@ from optc.ir import clone
 from optc.ir.text import print_graph
 from optc.ir.verify import verify
 from optc.numerics.saturation import Product, find_saturation
-from optc.passes import RoundWeights
+from optc.passes import CorrectBias, RoundWeights
 from optc.passes.base import PassContext
 from optc.passes.quantized_layers import quantized_layers
 from optc.passes.weight_rounding import batches
@@ -45,6 +45,18 @@ def test_outputs_are_closer_to_the_source_on_other_data() -> None:
     text = print_graph(graph)
     assert text != before
     assert not ALWAYS.apply(graph, PassContext(observer=observer, reference=reference)).changed
+    assert print_graph(graph) == text
+
+
+def test_a_mean_error_is_taken_back_once() -> None:
+    reference, graph, observer = quantized()
+    context = PassContext(observer=observer, reference=reference)
+    assert ALWAYS.apply(graph, context).counts == {"round": 2}
+    text = print_graph(graph)
+    always = CorrectBias(CorrectBias.Options.model_validate({"min_gain": 0.0}))
+    result = always.apply(graph, context)
+    assert not result.changed
+    assert not result.refusals
     assert print_graph(graph) == text
 
 
