@@ -358,18 +358,19 @@ def test_plugins_count_with_their_version(tmp_path: Path, monkeypatch: pytest.Mo
     assert toolchain._distributions() == sorted([*before, "my_passes-1.0"])
 
 
-def test_fetching_imports_no_library(project: Path) -> None:
+def test_a_command_that_fetches_imports_no_library(project: Path) -> None:
     compiled(project)
     code = (
-        "import sys; from pathlib import Path\n"
-        "from optc.cache import Cache; from optc.warm import Request\n"
-        "found = Request(Path(sys.argv[1])).find(Cache(sys.argv[2]), Path(sys.argv[3]))\n"
-        "assert found is not None and found.cached\n"
-        "print(sorted({'numpy', 'onnx', 'networkx', 'pydantic', 'yaml'} & set(sys.modules)))\n"
+        "import sys; from optc.cli import main\n"
+        "assert main(['compile', *sys.argv[1:], '--json']) == 0\n"
+        "heavy = {'numpy', 'onnx', 'networkx', 'pydantic', 'yaml', 'rich'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
     )
-    words = [str(project / "recipe.yaml"), str(project.parent / "cache"), str(project / "out")]
-    done = subprocess.check_output([sys.executable, "-c", code, *words], text=True)
-    assert done == "[]\n"
+    words = [project / "recipe.yaml", "--cache", project.parent / "cache", "-o", project / "out"]
+    done = subprocess.check_output([sys.executable, "-c", code, *map(str, words)], text=True)
+    result, _, modules = done.strip().rpartition("\n")
+    assert json.loads(result)["cached"]
+    assert modules == "[]"
 
 
 def test_a_runtime_that_is_held_back_is_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:

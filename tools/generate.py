@@ -96,25 +96,23 @@ def _kind(field: dict) -> str:
 
 def cli() -> str:
     """Every command with its arguments and options, from the command objects."""
-    import typer
-
     from optc.cli.app import app_of
-    from optc.cli.command import COMMON, examples_of, without_examples
+    from optc.cli.command import common_options, examples_of, without_examples
+
+    common = {option.name for option in common_options()}
 
     lines = [NOTE + "# Command line\n"]
-    for words, command in _commands(typer.main.get_command(app_of()), ("optc",)):
+    for words, command in _commands(app_of(), ("optc",)):
         text = inspect.cleandoc(command.help or "")
         lines += [f"## {' '.join(words)}\n", without_examples(text), ""]
         lines += ["```sh", *examples_of(text), "```", ""]
         for parameter in command.params:
-            if parameter.name in COMMON and len(words) > 1:
+            if parameter.name in common and len(words) > 1:
                 continue  # said once, of optc itself
-            if parameter.name in ("help", "install_completion", "show_completion"):
-                continue
             option = parameter.param_type_name == "option"
             names = ", ".join(parameter.opts) if option else _argument(parameter)
             more = " May be given several times." if getattr(parameter, "multiple", False) else ""
-            lines.append(f"- `{names}`: {getattr(parameter, 'help', '') or ''}{more}")
+            lines.append(f"- `{names}`: {parameter.help if option else parameter.text}{more}")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 

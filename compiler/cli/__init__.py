@@ -15,7 +15,10 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NoReturn
 
+import click
+
 from optc.cli.app import app_of
+from optc.cli.completion import COMPLETE
 from optc.cli.console import show_crash, show_error, show_usage, warn
 from optc.cli.settings import SETTINGS
 from optc.errors import OptcError
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["entry", "main"]
 
-_USAGE: Final = 2
 _SIGNALS: Final = {
     signal.SIGINT: "interrupted",
     signal.SIGTERM: "terminated",
@@ -68,14 +70,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(words: list[str], *, as_json: bool) -> int:
     try:
-        app_of(words[0] if words else None)(args=words, prog_name="optc")
+        return _invoke(words, as_json=as_json)
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0
-        if _is_broken_pipe(end.__context__):
+        if _is_broken_pipe(end.__context__):  # rich ends a process whose reader has gone
             return _pipe_is_broken()
-        if as_json and code == _USAGE:
-            show_usage(end.__context__)
-        return code
+        return end.code if isinstance(end.code, int) else 0
     except _Interrupted as end:
         return _interrupted(end)
     except OptcError as error:
@@ -89,6 +88,21 @@ def _run(words: list[str], *, as_json: bool) -> int:
         # The last line of defence: what nobody foresaw becomes a report that can be pasted.
         show_crash(error, words, as_json=as_json)
         return 3
+
+
+def _invoke(words: list[str], *, as_json: bool) -> int:
+    app = app_of(words[0] if words else None)
+    if COMPLETE in os.environ:
+        app.main(prog_name="optc", complete_var=COMPLETE)  # answers the shell, and ends
+    try:
+        # Not `main`, which has ways of its own for signals and for pipes that nobody reads.
+        with app.make_context("optc", [*words]) as context:
+            app.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        show_usage(error, as_json=as_json)
+        return error.exit_code
     return 0
 
 

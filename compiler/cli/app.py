@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from typing import Annotated, Final
+from typing import Final
 
-import typer
+import click
 
-from optc.cli.command import App, with_common_options
+from optc.cli.command import VerbGroup
 
 VERBS: Final = (
     *("compile", "check", "plan", "calibrate", "targets", "passes", "inspect", "diff", "compare"),
@@ -20,7 +20,7 @@ VERBS: Final = (
 
 
 @cache
-def app_of(verb: str | None = None) -> App:
+def app_of(verb: str | None = None) -> VerbGroup:
     """The command line.
 
     Args:
@@ -28,40 +28,34 @@ def app_of(verb: str | None = None) -> App:
             building all of them takes as long as a compile that is fetched from the cache. None,
             or a word that is no verb: all.
     """
-    app = App(
+    app = VerbGroup(
+        "optc",
         help="Compile models for Intel Xeon: recipe in, optimized model, launch config, report "
         "out.\n\n"
         "Example: optc init model.onnx\n"
         "Example: optc compile recipe.yaml\n"
         "Example: optc golden update recipe.yaml",
+        params=[
+            click.Option(
+                ["--version"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_print_version,
+                help="Print the version and exit.",
+            )
+        ],
         no_args_is_help=True,
-        add_completion=True,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
-    app.callback()(with_common_options(options))
     for name in VERBS if verb not in VERBS else (verb,):
         module = import_module(f"optc.cli.{name}")
-        if hasattr(module, "app"):
-            app.add_typer(module.app, name=name)
-        else:
-            app.command(name)(module.run)
+        app.add_command(module.app if hasattr(module, "app") else module.run, name)
     return app
 
 
-def _print_version(value: bool) -> None:
-    if value:
+def _print_version(context: click.Context, option: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
         from optc import __version__
 
-        typer.echo(f"optc {__version__}")
-        raise typer.Exit
-
-
-def options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
-        ),
-    ] = False,
-) -> None:
-    """Options that stand before the verb."""
+        click.echo(f"optc {__version__}")
+        context.exit()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json as json_format
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from optc.cli.console import JsonOption, end_missed, say, say_json, warn
-from optc.cli.data import DATA, FillOption, SplitOption, parse_fills
+from optc.cli.command import PATH, argument, verb
+from optc.cli.console import end_missed, json_option, say, say_json, warn
+from optc.cli.data import data_option, fill_option, parse_fills, split_option
 from optc.cli.tables import table
 from optc.errors import GoalMissed
 from optc.files import check_place, write_text
@@ -20,52 +21,52 @@ if TYPE_CHECKING:
     from optc.evidence.executed import Kernel
 
 
-ModelArgument = Annotated[
-    Path,
-    typer.Argument(
-        help="OUT/TARGET, an ONNX model, or the .xml file of an OpenVINO IR.",
-        metavar="OUT/TARGET|MODEL",
-    ),
-]
-RuntimeOption = Annotated[
-    str | None,
-    typer.Option("--runtime", help="What executes it; the artefact's own if left out."),
-]
-ExpectOption = Annotated[
-    str | None,
-    typer.Option(
-        "--expect",
-        metavar="LIST",
-        help="Demand precisions and instruction sets of all products planned in them, e.g. "
-        "int8,avx512_vnni; exit code 4 when one misses them.",
-    ),
-]
-ThreadsOption = Annotated[
-    int | None, typer.Option("--threads", min=1, help="Threads of the runtime; default 1.")
-]
-RunsOption = Annotated[
-    int, typer.Option("--runs", min=1, help="Executions that times are taken from.")
-]
-TopOption = Annotated[
-    int, typer.Option("--top", min=0, help="Steps to list, the longest first; 0: all.")
-]
-SaveOption = Annotated[
-    Path | None, typer.Option("--save", "-o", help="Write the whole audit to this JSON file.")
-]
-
-
+@verb
+@argument(
+    "model",
+    type=PATH,
+    metavar="OUT/TARGET|MODEL",
+    help="OUT/TARGET, an ONNX model, or the .xml file of an OpenVINO IR.",
+)
+@click.option("--runtime", help="What executes it; the artefact's own if left out.")
+@click.option(
+    "--expect",
+    metavar="LIST",
+    help="Demand precisions and instruction sets of all products planned in them, e.g. "
+    "int8,avx512_vnni; exit code 4 when one misses them.",
+)
+@data_option()
+@split_option
+@fill_option
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the runtime; default 1.")
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Executions that times are taken from.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Steps to list, the longest first; 0: all.",
+)
+@click.option("--save", "-o", type=PATH, help="Write the whole audit to this JSON file.")
+@json_option
 def run(
-    model: ModelArgument,
-    runtime: RuntimeOption = None,
-    expect: ExpectOption = None,
-    data: Annotated[Path | None, DATA] = None,
-    split: SplitOption = "",
-    fill: FillOption = None,
-    threads: ThreadsOption = None,
-    runs: RunsOption = 10,
-    top: TopOption = 20,
-    save: SaveOption = None,
-    json: JsonOption = False,
+    model: Path,
+    runtime: str | None,
+    expect: str | None,
+    data: Path | None,
+    split: str,
+    fill: tuple[str, ...],
+    threads: int | None,
+    runs: int,
+    top: int,
+    save: Path | None,
+    json: bool,
 ) -> None:
     """Show what runs: kernel, precision, instruction set and time of every operation.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from optc.cli.console import JsonOption, progress, say, say_json
-from optc.cli.data import DATA, FillOption, SplitOption, parse_fills
+from optc.cli.command import argument, verb
+from optc.cli.console import json_option, progress, say, say_json
+from optc.cli.data import data_option, fill_option, parse_fills, split_option
 from optc.cli.tables import table
 
 if TYPE_CHECKING:
@@ -17,54 +18,51 @@ if TYPE_CHECKING:
     from optc.evidence.bench_stats import Ratio, Spread
 
 
-_Models = Annotated[
-    list[str],
-    typer.Argument(
-        help="A recipe; or models: [LABEL=][RUNTIME:]PATH with an ONNX file, the .xml file of "
-        "an OpenVINO IR, or OUT/TARGET. Ratios are against the first.",
-        metavar="RECIPE|MODEL...",
-        show_default=False,
-    ),
-]
-_Runtimes = Annotated[
-    list[str] | None,
-    typer.Option("--runtime", help="Measure each model that names none on this runtime."),
-]
-_Threads = Annotated[
-    int | None,
-    typer.Option(
-        "--threads", min=1, help="Threads of the runtime, 1 if left out; cores of an instance."
-    ),
-]
-_Seconds = Annotated[
-    float | None,
-    typer.Option("--seconds", min=0.1, help="Measuring time without loading, 4 if left out."),
-]
-_Runs = Annotated[
-    int | None, typer.Option("--runs", min=1, help="Turns of each model instead of a time.")
-]
-_WarmUp = Annotated[
-    int | None,
-    typer.Option("--warm-up", min=1, help="Runs before the first turn in each process."),
-]
-_Throughput = Annotated[
-    bool,
-    typer.Option("--throughput", help="Also run all instances that this machine holds at once."),
-]
-
-
+@verb
+@argument(
+    "models",
+    nargs=-1,
+    required=True,
+    metavar="RECIPE|MODEL...",
+    help="A recipe; or models: [LABEL=][RUNTIME:]PATH with an ONNX file, the .xml file of an "
+    "OpenVINO IR, or OUT/TARGET. Ratios are against the first.",
+)
+@click.option(
+    "--runtime", multiple=True, help="Measure each model that names none on this runtime."
+)
+@data_option()
+@split_option
+@fill_option
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads of the runtime, 1 if left out; cores of an instance.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.1),
+    help="Measuring time without loading, 4 if left out.",
+)
+@click.option("--runs", type=click.IntRange(min=1), help="Turns of each model instead of a time.")
+@click.option(
+    "--warm-up", type=click.IntRange(min=1), help="Runs before the first turn in each process."
+)
+@click.option(
+    "--throughput", is_flag=True, help="Also run all instances that this machine holds at once."
+)
+@json_option
 def run(
-    models: _Models,
-    runtime: _Runtimes = None,
-    data: Annotated[Path | None, DATA] = None,
-    split: SplitOption = "",
-    fill: FillOption = None,
-    threads: _Threads = None,
-    seconds: _Seconds = None,
-    runs: _Runs = None,
-    warm_up: _WarmUp = None,
-    throughput: _Throughput = False,
-    json: JsonOption = False,
+    models: tuple[str, ...],
+    runtime: tuple[str, ...],
+    data: Path | None,
+    split: str,
+    fill: tuple[str, ...],
+    threads: int | None,
+    seconds: float | None,
+    runs: int | None,
+    warm_up: int | None,
+    throughput: bool,
+    json: bool,
 ) -> None:
     """Measure how fast models are against the first: in turns, on the same inputs.
 

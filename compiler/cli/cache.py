@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from optc.cli.console import CacheOption, CacheSizeOption, JsonOption, say, say_json
+from optc.cli.command import VerbGroup
+from optc.cli.console import cache_option, cache_size_option, json_option, say, say_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from optc.cache import Cache
 
-app = typer.Typer(
+app = VerbGroup(
+    "cache",
     help="Look at, empty and check the cache of compiles.\n\n"
     "Example: optc cache stats\n"
     "Example: optc cache verify",
@@ -22,9 +24,10 @@ app = typer.Typer(
 
 
 @app.command("stats")
-def stats(
-    cache: CacheOption = None, cache_size: CacheSizeOption = None, json: JsonOption = False
-) -> None:
+@cache_option
+@cache_size_option
+@json_option
+def stats(cache: Path | None, cache_size: str | None, json: bool) -> None:
     """Show where the cache is and what it holds.
 
     Example: optc cache stats
@@ -39,7 +42,9 @@ def stats(
 
 
 @app.command("clear")
-def clear(cache: CacheOption = None, json: JsonOption = False) -> None:
+@cache_option
+@json_option
+def clear(cache: Path | None, json: bool) -> None:
     """Remove every entry. Whatever else lies in the folder stays.
 
     Example: optc cache clear
@@ -53,7 +58,9 @@ def clear(cache: CacheOption = None, json: JsonOption = False) -> None:
 
 
 @app.command("verify")
-def verify(cache: CacheOption = None, json: JsonOption = False) -> None:
+@cache_option
+@json_option
+def verify(cache: Path | None, json: bool) -> None:
     """Read every entry, and remove those that are not as they were written: exit code 1 then.
 
     A compile does so with what it reads; this looks at all of it.
@@ -70,7 +77,7 @@ def verify(cache: CacheOption = None, json: JsonOption = False) -> None:
             say(f"damaged, removed: {path.relative_to(opened.folder)}")
         say(f"{opened.folder}: {count} entries, {len(broken)} damaged")
     if broken:
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)
 
 
 def _open(folder: Path | None, size: str | None) -> Cache:

@@ -4,44 +4,56 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
+from optc.cli.command import PATH, argument, verb
 from optc.cli.console import (
-    JsonOption,
-    SetOption,
-    TargetOption,
+    json_option,
     progress,
     say,
     say_json,
+    set_option,
+    target_option,
 )
 
 if TYPE_CHECKING:
     from optc.observer import Part
 
-_Recipe = Annotated[
-    Path | None, typer.Argument(help="The recipe; none with --merge.", metavar="RECIPE")
-]
-_Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the statistics go.")]
-_Shard = Annotated[
-    str | None,
-    typer.Option("--shard", metavar="I/N", help="Only every N-th sample, from the I-th on."),
-]
-_Merge = Annotated[
-    list[Path] | None,
-    typer.Option("--merge", metavar="FILE", help="Add up the files of shards; repeatable."),
-]
 
-
+@verb
+@argument(
+    "recipe", type=PATH, required=False, metavar="[RECIPE]", help="The recipe; none with --merge."
+)
+@click.option(
+    "--out",
+    "-o",
+    type=PATH,
+    default=Path("statistics.json"),
+    show_default=True,
+    metavar="FILE",
+    help="Where the statistics go.",
+)
+@click.option("--shard", metavar="I/N", help="Only every N-th sample, from the I-th on.")
+@click.option(
+    "--merge",
+    type=PATH,
+    multiple=True,
+    metavar="FILE",
+    help="Add up the files of shards; repeatable.",
+)
+@target_option
+@set_option
+@json_option
 def run(
-    recipe: _Recipe = None,
-    out: _Out = Path("statistics.json"),
-    shard: _Shard = None,
-    merge: _Merge = None,
-    target: TargetOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
+    recipe: Path | None,
+    out: Path,
+    shard: str | None,
+    merge: tuple[Path, ...],
+    target: tuple[str, ...],
+    set_: tuple[str, ...],
+    json: bool,
 ) -> None:
     """Run the model on the calibration data, and keep what ranges follow from in a file.
 
@@ -53,7 +65,7 @@ def run(
     Example: optc calibrate --merge a.json --merge b.json --out stats.json
     """
     if (recipe is None) == (not merge):
-        raise typer.BadParameter("give a recipe, or files to --merge")
+        raise click.BadParameter("give a recipe, or files to --merge")
     if merge:
         from optc.numerics.statistics_store import merge_statistics
 
@@ -90,5 +102,5 @@ def _part(text: str | None) -> Part:
     found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
     index, of = (int(found.group(1)), int(found.group(2))) if found else (0, 0)
     if not 1 <= index <= of:
-        raise typer.BadParameter(f"--shard {text}: write I/N with I from 1 to N, such as 1/4")
+        raise click.BadParameter(f"--shard {text}: write I/N with I from 1 to N, such as 1/4")
     return Part(index - 1, of)

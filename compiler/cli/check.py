@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from optc.cli.console import JsonOption, RecipeArgument, SetOption, note, say_json
+from typing import TYPE_CHECKING
+
+from optc.cli.command import verb
+from optc.cli.console import json_option, note, recipe_argument, say_json, set_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
-def run(recipe: RecipeArgument, set_: SetOption = None, json: JsonOption = False) -> None:
+@verb
+@recipe_argument
+@set_option
+@json_option
+def run(recipe: Path, set_: tuple[str, ...], json: bool) -> None:
     """Validate a recipe: keys, types, passes, targets, files. Writes nothing.
 
     Example: optc check recipe.yaml

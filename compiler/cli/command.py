@@ -2,75 +2,98 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import typer
-from typer.core import TyperCommand, TyperGroup
+import click
 
 from optc.cli.settings import SETTINGS, width
+from optc.errors import did_you_mean
 
 _EXAMPLE: Final = re.compile(r"^Example: *(.*)$", re.MULTILINE)
 
-
-class App(typer.Typer):
-    """A group of verbs, each of which is a `Verb`; the groups below it are `VerbGroup`s."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(
-            cls=VerbGroup, rich_markup_mode=None, pretty_exceptions_enable=False, **options
-        )
-
-    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
-        """Register a verb, as `typer.Typer.command` does."""
-        register = super().command(name, cls=Verb, **options)
-        return lambda function: register(with_common_options(function))
-
-    def add_typer(self, typer_instance: typer.Typer, **options: Any) -> None:
-        """Add a group of verbs, as `typer.Typer.add_typer` does."""
-        for command in typer_instance.registered_commands:
-            command.cls = Verb
-            if command.callback is not None:
-                command.callback = with_common_options(command.callback)
-        if typer_instance.registered_callback is None:
-            typer_instance.callback()(_nothing)
-        if (group := typer_instance.registered_callback) and group.callback is not None:
-            group.callback = with_common_options(group.callback)
-        super().add_typer(typer_instance, cls=VerbGroup, **options)
+PATH: Final = click.Path(path_type=Path)
+"""The type of an option or argument that is a path."""
 
 
-class Verb(TyperCommand):
+class Verb(click.Command):
     """A verb: its docstring says what it does, lines ``Example: …`` of it become examples."""
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Usage, what it does, examples, then the options."""
+    def __init__(
+        self, name: str | None, params: Sequence[click.Parameter] | None = None, **more: Any
+    ) -> None:
+        super().__init__(name, **_common(params, **more))
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Usage, what it does, examples, then arguments and options."""
         formatter.width = width()
-        super().format_help(ctx, formatter)
-
-    def format_help_text(self, ctx: Any, formatter: Any) -> None:
-        """What it does, with examples after the first sentence."""
+        self.format_usage(ctx, formatter)
         _write_text(self.help or "", formatter)
+        _write_arguments(self, ctx, formatter)
+        self.format_options(ctx, formatter)
 
 
-class VerbGroup(TyperGroup):
-    """A group of verbs."""
+class VerbGroup(click.Group):
+    """A group of verbs, in the order in which they were added."""
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
+    command_class = Verb
+
+    def __init__(
+        self, name: str | None, params: Sequence[click.Parameter] | None = None, **more: Any
+    ) -> None:
+        super().__init__(name, **_common(params, **more))
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs, as the help lists them."""
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that the words begin with; a slip of the pen is told what may be meant."""
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            hint = did_you_mean(args[0], self.commands)
+            ctx.fail(f"there is no verb '{args[0]}'{f'; {hint}' if hint else ''}")
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Usage, what it is for, examples, then options and verbs."""
         formatter.width = width()
-        super().format_help(ctx, formatter)
-
-    def format_help_text(self, ctx: Any, formatter: Any) -> None:
-        """What it is for, with examples after the first sentence."""
+        self.format_usage(ctx, formatter)
         _write_text(self.help or "", formatter)
+        self.format_options(ctx, formatter)
 
 
-def _nothing() -> None:
-    pass
+class Argument(click.Argument):
+    """An argument with a text for the help, which Click has since 8.5 only."""
+
+    def __init__(self, declarations: Sequence[str], *, help: str, **more: Any) -> None:
+        super().__init__(declarations, **more)
+        self.text = help
+
+
+def verb(function: Callable[..., None]) -> Verb:
+    """Make a verb of a function; the decorators below this one are its arguments and options."""
+    return click.command(cls=Verb)(function)
+
+
+def argument(name: str, **more: Any) -> Callable[[Any], Any]:
+    """Add an argument to a verb, as `click.argument` does; `help` is required."""
+    return click.argument(name, cls=Argument, **more)
+
+
+def _common(
+    params: Sequence[click.Parameter] | None, *, help: str | None = None, **more: Any
+) -> dict[str, Any]:
+    return {
+        "params": [*(params or ()), *common_options()],
+        "help": inspect.cleandoc(help or ""),
+        "context_settings": {"help_option_names": ["-h", "--help"]},
+        **more,
+    }
 
 
 def examples_of(text: str) -> list[str]:
@@ -83,7 +106,7 @@ def without_examples(text: str) -> str:
     return _EXAMPLE.sub("", text).strip()
 
 
-def _write_text(text: str, formatter: Any) -> None:
+def _write_text(text: str, formatter: click.HelpFormatter) -> None:
     head, _, more = without_examples(text).partition("\n\n")
     formatter.write_paragraph()
     with formatter.indentation():
@@ -99,75 +122,58 @@ def _write_text(text: str, formatter: Any) -> None:
             formatter.write_text(more.strip())
 
 
+def _write_arguments(
+    command: click.Command, ctx: click.Context, formatter: click.HelpFormatter
+) -> None:
+    rows = [
+        (parameter.make_metavar(ctx), parameter.text)
+        for parameter in command.params
+        if isinstance(parameter, Argument)
+    ]
+    if rows:
+        with formatter.section("Arguments"):
+            formatter.write_dl(rows)
+
+
 # ---- options that every verb has ----------------------------------------------------------------
 
 
-def _set_verbose(value: bool) -> bool:
+def _set_verbose(context: click.Context, option: click.Parameter, value: bool) -> None:
     SETTINGS.verbose = SETTINGS.verbose or value
-    return value
 
 
-def _set_quiet(value: bool) -> bool:
+def _set_quiet(context: click.Context, option: click.Parameter, value: bool) -> None:
     SETTINGS.quiet = SETTINGS.quiet or value
-    return value
 
 
-def _set_log(context: typer.Context, value: Path | None) -> Path | None:
+def _set_log(context: click.Context, option: click.Parameter, value: Path | None) -> None:
     if value is not None and not context.resilient_parsing:
         SETTINGS.open_log(value)
-    return value
 
 
-COMMON: Final[Mapping[str, Any]] = {
-    "verbose": Annotated[
-        bool,
-        typer.Option(
-            "-v",
-            "--verbose",
+def common_options() -> list[click.Parameter]:
+    """Options that every verb has; they set `SETTINGS`, and verbs do not see them."""
+    return [
+        click.Option(
+            ["-v", "--verbose"],
+            is_flag=True,
             callback=_set_verbose,
+            expose_value=False,
             help="Say what each step of the work took, on stderr.",
         ),
-    ],
-    "quiet": Annotated[
-        bool,
-        typer.Option(
-            "-q",
-            "--quiet",
+        click.Option(
+            ["-q", "--quiet"],
+            is_flag=True,
             callback=_set_quiet,
+            expose_value=False,
             help="Print answers, warnings and errors only: no progress or summary.",
         ),
-    ],
-    "log_file": Annotated[
-        Path | None,
-        typer.Option(
-            "--log-file", metavar="FILE", callback=_set_log, help="Keep a log of the run here."
+        click.Option(
+            ["--log-file"],
+            type=PATH,
+            metavar="FILE",
+            callback=_set_log,
+            expose_value=False,
+            help="Keep a log of the run here.",
         ),
-    ],
-}
-"""Options that every verb has, by name; they set `SETTINGS`, and verbs do not see them."""
-
-
-def with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A verb's function with the options of `COMMON`; itself where it has them."""
-    signature = inspect.signature(function, eval_str=True)
-    if COMMON.keys() <= signature.parameters.keys():
-        return function
-    more = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None if name == "log_file" else False,
-            annotation=annotation,
-        )
-        for name, annotation in COMMON.items()
     ]
-
-    @functools.wraps(function)
-    def run(*words: Any, **options: Any) -> Any:
-        return function(*words, **{k: v for k, v in options.items() if k not in COMMON})
-
-    run.__signature__ = signature.replace(  # type: ignore[attr-defined] # what typer reads
-        parameters=[*signature.parameters.values(), *more]
-    )
-    run.__annotations__ = {name: p.annotation for name, p in run.__signature__.parameters.items()}  # type: ignore[attr-defined] # as above
-    return run

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from optc.cli.console import JsonOption, end_missed, progress, say, say_json
-from optc.cli.data import DATA, FillOption, SamplesOption, SplitOption, parse_fills
+from optc.cli.command import PATH, argument, verb
+from optc.cli.console import end_missed, json_option, progress, say, say_json
+from optc.cli.data import data_option, fill_option, parse_fills, samples_option, split_option
 from optc.cli.tables import table
 
 if TYPE_CHECKING:
@@ -21,39 +22,50 @@ if TYPE_CHECKING:
 _WORST = 20
 _FORMS = "an ONNX file, the .xml file of an OpenVINO IR, or OUT/TARGET"
 
-LayersOption = Annotated[
-    bool,
-    typer.Option(
-        "--layers",
-        help="Compare the tensors inside, too, and find where the error begins. That forbids "
-        "fusions across them: what is measured is the unfused computation of each side.",
-    ),
-]
 
-
+@verb
+@argument("a", type=PATH, metavar="A", help=f"The reference: {_FORMS}.")
+@argument("b", type=PATH, metavar="B", help=f"The other model: {_FORMS}.")
+@data_option()
+@split_option
+@samples_option
+@fill_option
+@click.option(
+    "--layers",
+    is_flag=True,
+    help="Compare the tensors inside, too, and find where the error begins. That forbids "
+    "fusions across them: what is measured is the unfused computation of each side.",
+)
+@click.option(
+    "--all", "all_", is_flag=True, help="With --layers: all tensors in order, not the worst."
+)
+@click.option("--runtime-a", help="Run A on this runtime instead of its own.")
+@click.option("--runtime-b", help="Run B on this runtime instead of its own.")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Threads of both runtimes.",
+)
+@click.option(
+    "--min-sqnr", type=float, metavar="DB", help="Exit with 4 when an output is below this."
+)
+@json_option
 def run(
-    a: Annotated[Path, typer.Argument(help=f"The reference: {_FORMS}.", metavar="A")],
-    b: Annotated[Path, typer.Argument(help=f"The other model: {_FORMS}.", metavar="B")],
-    data: Annotated[Path | None, DATA] = None,
-    split: SplitOption = "",
-    samples: SamplesOption = None,
-    fill: FillOption = None,
-    layers: LayersOption = False,
-    all_: Annotated[
-        bool, typer.Option("--all", help="With --layers: all tensors in order, not the worst.")
-    ] = False,
-    runtime_a: Annotated[
-        str | None, typer.Option("--runtime-a", help="Run A on this runtime instead of its own.")
-    ] = None,
-    runtime_b: Annotated[
-        str | None, typer.Option("--runtime-b", help="Run B on this runtime instead of its own.")
-    ] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of both runtimes.")] = 1,
-    min_sqnr: Annotated[
-        float | None,
-        typer.Option("--min-sqnr", metavar="DB", help="Exit with 4 when an output is below this."),
-    ] = None,
-    json: JsonOption = False,
+    a: Path,
+    b: Path,
+    data: Path | None,
+    split: str,
+    samples: int | None,
+    fill: tuple[str, ...],
+    layers: bool,
+    all_: bool,
+    runtime_a: str | None,
+    runtime_b: str | None,
+    threads: int,
+    min_sqnr: float | None,
+    json: bool,
 ) -> None:
     """Run two models on the same inputs and measure how far B is from A.
 
@@ -67,7 +79,7 @@ def run(
     from optc.evidence.compare import compare
 
     if all_ and not layers:
-        raise typer.BadParameter("goes with --layers", param_hint="--all")
+        raise click.BadParameter("goes with --layers", param_hint="--all")
     with progress(quiet=json) as report:
         result = compare(
             a,

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from optc.cli.asked import Asked, Form, artefact_lines
+from optc.cli.command import PATH, argument, verb
 from optc.cli.console import (
-    CacheOption,
-    CacheSizeOption,
-    JsonOption,
-    SetOption,
-    TargetOption,
+    cache_option,
+    cache_size_option,
     end_missed,
+    json_option,
     note,
     progress,
     say,
     say_json,
+    set_option,
+    target_option,
     warn,
 )
 from optc.cli.many import run_many
@@ -33,62 +34,61 @@ if TYPE_CHECKING:
     from optc.rewrite.trace import StepRecord
 
 
-_Recipes = Annotated[list[Path], typer.Argument(help="The recipe, or several.", metavar="RECIPE")]
-_Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        help="Output folder instead of the recipe's; of several recipes, the folder above theirs.",
-    ),
-]
-_Jobs = Annotated[
-    int | None,
-    typer.Option(
-        "--jobs", "-j", min=1, help="Processes for several recipes and targets, as memory lets."
-    ),
-]
-_NoVerify = Annotated[
-    bool, typer.Option("--no-verify", help="Do not compare the result with the source model.")
-]
-_NoCache = Annotated[
-    bool, typer.Option("--no-cache", help="Do everything anew, and leave nothing behind.")
-]
-_TrustMtime = Annotated[
-    bool,
-    typer.Option(
-        "--trust-mtime", help="Take files for unchanged by size and time, without hashing them."
-    ),
-]
-_DumpDir = Annotated[
-    Path | None,
-    typer.Option("--dump-dir", help="Write the canonical text after each pass to this folder."),
-]
-_Depfile = Annotated[
-    Path | None,
-    typer.Option("--depfile", help="Write a make rule that names every file that was read."),
-]
-_JsonLines = Annotated[
-    bool,
-    typer.Option("--json-lines", help="Print one line of JSON per artefact, and nothing else."),
-]
-
-
+@verb
+@argument(
+    "recipes",
+    type=PATH,
+    nargs=-1,
+    required=True,
+    metavar="RECIPE...",
+    help="The recipe, or several.",
+)
+@target_option
+@click.option(
+    "--output",
+    "-o",
+    type=PATH,
+    help="Output folder instead of the recipe's; of several recipes, the folder above theirs.",
+)
+@set_option
+@click.option(
+    "--jobs",
+    "-j",
+    type=click.IntRange(min=1),
+    help="Processes for several recipes and targets, as memory lets.",
+)
+@click.option("--no-verify", is_flag=True, help="Do not compare the result with the source model.")
+@cache_option
+@click.option("--no-cache", is_flag=True, help="Do everything anew, and leave nothing behind.")
+@cache_size_option
+@click.option(
+    "--trust-mtime",
+    is_flag=True,
+    help="Take files for unchanged by size and time, without hashing them.",
+)
+@click.option(
+    "--dump-dir", type=PATH, help="Write the canonical text after each pass to this folder."
+)
+@click.option("--depfile", type=PATH, help="Write a make rule that names every file that was read.")
+@json_option
+@click.option(
+    "--json-lines", is_flag=True, help="Print one line of JSON per artefact, and nothing else."
+)
 def run(
-    recipes: _Recipes,
-    target: TargetOption = None,
-    output: _Output = None,
-    set_: SetOption = None,
-    jobs: _Jobs = None,
-    no_verify: _NoVerify = False,
-    cache: CacheOption = None,
-    no_cache: _NoCache = False,
-    cache_size: CacheSizeOption = None,
-    trust_mtime: _TrustMtime = False,
-    dump_dir: _DumpDir = None,
-    depfile: _Depfile = None,
-    json: JsonOption = False,
-    json_lines: _JsonLines = False,
+    recipes: tuple[Path, ...],
+    target: tuple[str, ...],
+    output: Path | None,
+    set_: tuple[str, ...],
+    jobs: int | None,
+    no_verify: bool,
+    cache: Path | None,
+    no_cache: bool,
+    cache_size: str | None,
+    trust_mtime: bool,
+    dump_dir: Path | None,
+    depfile: Path | None,
+    json: bool,
+    json_lines: bool,
 ) -> None:
     """Compile recipes: optimized model, launch config and report for each target.
 
@@ -111,7 +111,7 @@ def run(
     form: Form = "json" if json else "lines" if json_lines else "text"
     if several or jobs is not None:
         if dump_dir is not None:
-            raise typer.BadParameter("goes with one recipe, not with --jobs", param_hint="dump-dir")
+            raise click.BadParameter("goes with one recipe, not with --jobs", param_hint="dump-dir")
         run_many(recipes, asked, jobs, depfile, form)
         return
     with progress(quiet=form != "text") as report:

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Final
 
-import typer
+import click
 
+from optc.cli.command import argument, verb
 from optc.cli.console import say
 
+SHELLS: Final = ("bash", "zsh", "fish")
+"""Shells that there is a script for."""
 
-class Shell(StrEnum):
-    """Shells that there is a script for."""
-
-    BASH = "bash"
-    ZSH = "zsh"
-    FISH = "fish"
+COMPLETE: Final = "_OPTC_COMPLETE"
+"""The variable in which the script of a shell asks for words."""
 
 
-def run(shell: Annotated[Shell, typer.Argument(help="The shell.", metavar="SHELL")]) -> None:
+@verb
+@argument("shell", type=click.Choice(SHELLS), metavar="SHELL", help="The shell.")
+def run(shell: str) -> None:
     """Print the completion script of a shell: bash, zsh or fish.
-
-    `optc --install-completion` puts it where the shell that runs looks for it.
 
     Example: eval "$(optc completion bash)"
     Example: optc completion zsh > ~/.zfunc/_optc
     Example: optc completion fish > ~/.config/fish/completions/optc.fish
     """
-    from typer._completion_shared import get_completion_script
+    from click.shell_completion import get_completion_class
 
-    script = get_completion_script(
-        prog_name="optc", complete_var="_OPTC_COMPLETE", shell=shell.value
-    )
-    say(script.rstrip())
+    from optc.cli.app import app_of
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    say(kind(app_of(), {}, "optc", COMPLETE).source().strip())

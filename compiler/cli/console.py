@@ -6,11 +6,11 @@ import json
 import platform
 import sys
 import traceback
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import typer
+import click
 
+from optc.cli.command import PATH, argument
 from optc.cli.progress import progress
 from optc.cli.settings import SETTINGS, colours, is_terminal
 from optc.errors import InternalError, OptcError
@@ -21,80 +21,76 @@ if TYPE_CHECKING:
     from optc.errors import GoalMissed
 
 __all__ = [
-    "CacheOption",
-    "CacheSizeOption",
-    "JsonOption",
-    "ModelArgument",
-    "RecipeArgument",
-    "SetOption",
-    "TargetOption",
+    "cache_option",
+    "cache_size_option",
     "console",
     "end_missed",
+    "json_option",
+    "model_argument",
     "note",
     "progress",
+    "recipe_argument",
     "say",
     "say_json",
+    "set_option",
     "show_crash",
     "show_error",
     "show_error_text",
     "show_usage",
+    "target_option",
     "warn",
 ]
 
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")
-]
-RecipeArgument = Annotated[Path, typer.Argument(help="The recipe.", metavar="RECIPE")]
-ModelArgument = Annotated[Path, typer.Argument(help="An ONNX model.", metavar="MODEL")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="PATH=VALUE", help="Override one value of the recipe, e.g. launch.batch=4."
-    ),
-]
-CacheOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--cache",
-        metavar="DIR",
-        help="Folder with what earlier compiles left, instead of OPTC_CACHE_DIR or ~/.cache/optc.",
-    ),
-]
-CacheSizeOption = Annotated[
-    str | None,
-    typer.Option("--cache-size", metavar="SIZE", help="Limit of the cache, e.g. 5G (the default)."),
-]
+json_option = click.option(
+    "--json", is_flag=True, help="Print one JSON object on stdout instead of text."
+)
+recipe_argument = argument("recipe", type=PATH, metavar="RECIPE", help="The recipe.")
+model_argument = argument("model", type=PATH, metavar="MODEL", help="An ONNX model.")
+set_option = click.option(
+    "--set",
+    "set_",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Override one value of the recipe, e.g. launch.batch=4.",
+)
+cache_option = click.option(
+    "--cache",
+    type=PATH,
+    metavar="DIR",
+    help="Folder with what earlier compiles left, instead of OPTC_CACHE_DIR or ~/.cache/optc.",
+)
+cache_size_option = click.option(
+    "--cache-size", metavar="SIZE", help="Limit of the cache, e.g. 5G (the default)."
+)
 
 
-def _targets(incomplete: str) -> list[str]:
+def _targets(context: click.Context, option: click.Parameter, incomplete: str) -> list[str]:
     """Names that a shell may complete a target to."""
     from optc.targets import target_names
 
     return [name for name in target_names() if name.startswith(incomplete)]
 
 
-TargetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--target",
-        "-t",
-        metavar="NAME",
-        autocompletion=_targets,
-        help="Compile for this target instead of the recipe's.",
-    ),
-]
+target_option = click.option(
+    "--target",
+    "-t",
+    multiple=True,
+    shell_complete=_targets,
+    metavar="NAME",
+    help="Compile for this target instead of the recipe's.",
+)
 
 
 def say(text: str = "") -> None:
     """Print a line of an answer to stdout: what the verb was asked for."""
-    typer.echo(text)
+    click.echo(text)
 
 
 def note(text: str) -> None:
     """Print a line of a summary to stdout; not with `-q`."""
     SETTINGS.record(text)
     if not SETTINGS.quiet:
-        typer.echo(text)
+        click.echo(text)
 
 
 def warn(text: str) -> None:
@@ -104,12 +100,12 @@ def warn(text: str) -> None:
 
 
 def _to_stderr(text: str, **style: Any) -> None:
-    typer.secho(text, err=True, color=colours(sys.stderr), **style)
+    click.secho(text, err=True, color=colours(sys.stderr), **style)
 
 
 def say_json(data: object) -> None:
     """Print one JSON object to stdout."""
-    typer.echo(json.dumps(data, indent=1, ensure_ascii=False))
+    click.echo(json.dumps(data, indent=1, ensure_ascii=False))
 
 
 def console() -> Console:
@@ -151,7 +147,7 @@ def end_missed(error: GoalMissed, *, as_json: bool) -> NoReturn:
     if not as_json:
         raise error
     show_error(error, as_json=False)
-    raise typer.Exit(error.exit_code)
+    raise click.exceptions.Exit(error.exit_code)
 
 
 def show_crash(error: Exception, words: list[str], *, as_json: bool) -> None:
@@ -164,15 +160,11 @@ def show_crash(error: Exception, words: list[str], *, as_json: bool) -> None:
     _to_stderr(_paste(f"command: optc {' '.join(words)}\n{trace}"))
 
 
-def show_usage(error: BaseException | None) -> None:
-    """Print a mistake on the command line as JSON; its text is on stderr already.
-
-    Args:
-        error: what the argument parser raised.
-    """
-    text = getattr(error, "format_message", None)
-    message = str(text()) if callable(text) else "the command line is wrong"
-    say_json({"error": {"code": "usage", "message": message}})
+def show_usage(error: click.ClickException, *, as_json: bool) -> None:
+    """Print a mistake on the command line to stderr; with `--json` also as JSON."""
+    error.show()
+    if as_json:
+        say_json({"error": {"code": "usage", "message": error.format_message()}})
 
 
 def _paste(detail: str) -> str:

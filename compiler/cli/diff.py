@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from optc.cli.console import JsonOption, say, say_json
+from optc.cli.command import PATH, argument, verb
+from optc.cli.console import json_option, say, say_json
 
 
-def run(
-    a: Annotated[Path, typer.Argument(help="The first model.", metavar="A")],
-    b: Annotated[Path, typer.Argument(help="The second model.", metavar="B")],
-    json: JsonOption = False,
-) -> None:
+@verb
+@argument("a", type=PATH, metavar="A", help="The first model.")
+@argument("b", type=PATH, metavar="B", help="The second model.")
+@json_option
+def run(a: Path, b: Path, json: bool) -> None:
     """Compare two ONNX models by structure; exit code 1 when they differ.
 
     Example: optc diff model.onnx build/quickstart/cascadelake/model.onnx
@@ -28,4 +28,4 @@ def run(
     else:
         say("the models are equal" if difference.is_empty else difference.render().rstrip())
     if not difference.is_empty:
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)

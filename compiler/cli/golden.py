@@ -3,45 +3,53 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
+from optc.cli.command import PATH, VerbGroup, argument
 from optc.cli.console import (
-    JsonOption,
-    SetOption,
-    TargetOption,
+    json_option,
     progress,
     say,
     say_json,
+    set_option,
+    target_option,
 )
 
 if TYPE_CHECKING:
     from optc.golden import Golden, GoldenResult
 
-app = typer.Typer(
+app = VerbGroup(
+    "golden",
     help="Write what the passes make of a model as text, and compare with it later.\n\n"
     "Example: optc golden update recipe.yaml\n"
     "Example: optc golden check recipe.yaml",
     no_args_is_help=True,
 )
 
-RecipesArgument = Annotated[list[Path], typer.Argument(help="The recipes.", metavar="RECIPE...")]
-StructureOption = Annotated[
-    bool,
-    typer.Option(
-        "--structure", help="Leave weights out: a retrained model with the same graph is the same."
-    ),
-]
+recipes_argument = argument(
+    "recipes", type=PATH, nargs=-1, required=True, metavar="RECIPE...", help="The recipes."
+)
+structure_option = click.option(
+    "--structure",
+    is_flag=True,
+    help="Leave weights out: a retrained model with the same graph is the same.",
+)
 
 
 @app.command("check")
+@recipes_argument
+@target_option
+@structure_option
+@set_option
+@json_option
 def check(
-    recipes: RecipesArgument,
-    target: TargetOption = None,
-    structure: StructureOption = False,
-    set_: SetOption = None,
-    json: JsonOption = False,
+    recipes: tuple[Path, ...],
+    target: tuple[str, ...],
+    structure: bool,
+    set_: tuple[str, ...],
+    json: bool,
 ) -> None:
     """Compare the graphs of recipes with their golden ones; exit code 1 when they differ.
 
@@ -67,16 +75,21 @@ def check(
         for recipe, result in zip(recipes, found, strict=True):
             _show_check(recipe, result)
     if not equal:
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)
 
 
 @app.command("update")
+@recipes_argument
+@target_option
+@structure_option
+@set_option
+@json_option
 def update(
-    recipes: RecipesArgument,
-    target: TargetOption = None,
-    structure: StructureOption = False,
-    set_: SetOption = None,
-    json: JsonOption = False,
+    recipes: tuple[Path, ...],
+    target: tuple[str, ...],
+    structure: bool,
+    set_: tuple[str, ...],
+    json: bool,
 ) -> None:
     """Write the golden graphs of recipes: one text per target, in a folder beside the recipe.
 

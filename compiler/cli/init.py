@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from optc.cli.console import ModelArgument, note
+from optc.cli.command import PATH, verb
+from optc.cli.console import model_argument, note
 from optc.errors import OutputError
 from optc.files import check_place, write_text
 
@@ -16,13 +17,18 @@ if TYPE_CHECKING:
     from optc.ir import Graph
 
 
-def run(
-    model: ModelArgument,
-    recipe: Annotated[
-        Path, typer.Option("--recipe", "-o", help="Where to write the recipe.")
-    ] = Path("recipe.yaml"),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing recipe.")] = False,
-) -> None:
+@verb
+@model_argument
+@click.option(
+    "--recipe",
+    "-o",
+    type=PATH,
+    default=Path("recipe.yaml"),
+    show_default=True,
+    help="Where to write the recipe.",
+)
+@click.option("--force", is_flag=True, help="Overwrite an existing recipe.")
+def run(model: Path, recipe: Path, force: bool) -> None:
     """Write a starting recipe for a model.
 
     Example: optc init model.onnx && optc compile recipe.yaml

@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
-from optc.cli.console import JsonOption, ModelArgument, say, say_json
+from optc.cli.command import verb
+from optc.cli.console import json_option, model_argument, say, say_json
 from optc.cli.tables import table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from optc.ir import Graph
 
 
+@verb
+@model_argument
+@click.option("--text", is_flag=True, help="Print the canonical text of the graph.")
+@click.option("--target", "-t", help="Show the roofline on this CPU: a target or a file.")
+@click.option("--runtime", help="Take the kernels of this runtime for the roofline.")
+@click.option("--cores", type=int, default=1, show_default=True, help="Physical cores that work.")
+@click.option("--ghz", type=float, help="Clock that the cores sustain under the load.")
+@click.option(
+    "--shape", multiple=True, metavar="NAME=SIZES", help="Fix the shape of an input: x=1,3,8,8."
+)
+@click.option(
+    "--top",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Operations to list, the costliest first; 0: all.",
+)
+@json_option
 def run(
-    model: ModelArgument,
-    text: Annotated[
-        bool, typer.Option("--text", help="Print the canonical text of the graph.")
-    ] = False,
-    target: Annotated[
-        str | None,
-        typer.Option("--target", "-t", help="Show the roofline on this CPU: a target or a file."),
-    ] = None,
-    runtime: Annotated[
-        str | None,
-        typer.Option("--runtime", help="Take the kernels of this runtime for the roofline."),
-    ] = None,
-    cores: Annotated[int, typer.Option("--cores", help="Physical cores that work.")] = 1,
-    ghz: Annotated[
-        float | None, typer.Option("--ghz", help="Clock that the cores sustain under the load.")
-    ] = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option("--shape", metavar="NAME=SIZES", help="Fix the shape of an input: x=1,3,8,8."),
-    ] = None,
-    top: Annotated[
-        int, typer.Option("--top", min=0, help="Operations to list, the costliest first; 0: all.")
-    ] = 20,
-    json: JsonOption = False,
+    model: Path,
+    text: bool,
+    target: str | None,
+    runtime: str | None,
+    cores: int,
+    ghz: float | None,
+    shape: tuple[str, ...],
+    top: int,
+    json: bool,
 ) -> None:
     """Show inputs, outputs, operators, precisions and weights of a model, or its roofline.
 
@@ -48,9 +54,9 @@ def run(
     from optc.ir.text import print_graph
 
     if text and (json or target):
-        raise typer.BadParameter("goes with neither --json nor --target", param_hint="--text")
+        raise click.BadParameter("goes with neither --json nor --target", param_hint="--text")
     if target is None and (runtime or ghz or shape or cores != 1):
-        raise typer.BadParameter(
+        raise click.BadParameter(
             "--runtime, --cores, --ghz and --shape are about the roofline, which needs a target",
             param_hint="--target",
         )

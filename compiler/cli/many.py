@@ -7,7 +7,7 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from optc.cli.asked import artefact_lines, error_line
 from optc.cli.console import note, progress, say, say_json, show_error_text, warn
@@ -63,7 +63,7 @@ def run_many(
         write_text(depfile, rules(read), hint="the compiled outputs are complete")
     _show(outcomes, form)
     if code := exit_code(outcomes):
-        raise typer.Exit(code)
+        raise click.exceptions.Exit(code)
 
 
 @contextmanager

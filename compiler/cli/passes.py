@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import click
 
-import typer
-
-from optc.cli.console import JsonOption, console, say, say_json
+from optc.cli.command import argument, verb
+from optc.cli.console import console, json_option, say, say_json
 from optc.errors import OptcError, did_you_mean
 
 
-def _passes(incomplete: str) -> list[str]:
+def _passes(context: click.Context, option: click.Parameter, incomplete: str) -> list[str]:
     """Names that a shell may complete a pass to."""
     from optc.passes import ALL_PASSES
 
     return [entry.name for entry in ALL_PASSES if entry.name.startswith(incomplete)]
 
 
-def run(
-    name: Annotated[
-        str | None,
-        typer.Argument(help="One pass.", metavar="[NAME]", autocompletion=_passes),
-    ] = None,
-    json: JsonOption = False,
-) -> None:
+@verb
+@argument("name", required=False, shell_complete=_passes, metavar="[NAME]", help="One pass.")
+@json_option
+def run(name: str | None, json: bool) -> None:
     """List the passes, or show one pass with its options.
 
     Example: optc passes fold-batchnorm

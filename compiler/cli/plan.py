@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from itertools import groupby
 from textwrap import wrap
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
-import typer
+import click
 
+from optc.cli.command import verb
 from optc.cli.console import (
-    JsonOption,
-    RecipeArgument,
-    SetOption,
-    TargetOption,
+    json_option,
     progress,
+    recipe_argument,
     say,
     say_json,
+    set_option,
+    target_option,
 )
 from optc.cli.tables import table
 from optc.cli.why import check_node, show_fates, show_near_misses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from optc.evidence.steps import MeasuredStep
     from optc.results import Plan
@@ -32,45 +34,39 @@ _WIDTH: Final = 100
 _LEAST: Final = 5e-8  # seconds: what is printed as 0.0 µs is no gain
 
 
-_Why = Annotated[
-    str | None,
-    typer.Option(
-        "--why", metavar="IDEA", help="Show only why this idea was missed, at every operation."
-    ),
-]
-_Node = Annotated[
-    str | None,
-    typer.Option(
-        "--node",
-        metavar="NAME",
-        help="Show only what becomes of this operation of the source model, and why not more.",
-    ),
-]
-_Measure = Annotated[
-    bool,
-    typer.Option(
-        "--measure",
-        help="Also run the model before and after each step on this machine, and mark steps that "
-        "should save time and cost some.",
-    ),
-]
-_Seconds = Annotated[
-    float | None,
-    typer.Option("--seconds", min=0.1, help="Measuring time per step, 4 if left out."),
-]
-_All = Annotated[bool, typer.Option("--all", help="Show every near miss with all its operations.")]
-
-
+@verb
+@recipe_argument
+@target_option
+@set_option
+@click.option(
+    "--why", metavar="IDEA", help="Show only why this idea was missed, at every operation."
+)
+@click.option(
+    "--node",
+    metavar="NAME",
+    help="Show only what becomes of this operation of the source model, and why not more.",
+)
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Also run the model before and after each step on this machine, and mark steps that "
+    "should save time and cost some.",
+)
+@click.option(
+    "--seconds", type=click.FloatRange(min=0.1), help="Measuring time per step, 4 if left out."
+)
+@click.option("--all", "all_", is_flag=True, help="Show every near miss with all its operations.")
+@json_option
 def run(
-    recipe: RecipeArgument,
-    target: TargetOption = None,
-    set_: SetOption = None,
-    why: _Why = None,
-    node: _Node = None,
-    measure: _Measure = False,
-    seconds: _Seconds = None,
-    all_: _All = False,
-    json: JsonOption = False,
+    recipe: Path,
+    target: tuple[str, ...],
+    set_: tuple[str, ...],
+    why: str | None,
+    node: str | None,
+    measure: bool,
+    seconds: float | None,
+    all_: bool,
+    json: bool,
 ) -> None:
     """Show what each pass would do, what that should save, and why not more. Writes nothing.
 

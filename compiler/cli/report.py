@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from optc.cli.console import JsonOption, say, say_json
+from optc.cli.command import PATH, argument, verb
+from optc.cli.console import json_option, say, say_json
 from optc.files import check_place, write_text
 
 
-def run(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="The folder of one target: OUT/<target>.")
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Write the page here; report.html there if left out."),
-    ] = None,
-    json: JsonOption = False,
-) -> None:
+@verb
+@argument("folder", type=PATH, metavar="FOLDER", help="The folder of one target: OUT/<target>.")
+@click.option(
+    "--output", "-o", type=PATH, help="Write the page here; report.html there if left out."
+)
+@json_option
+def run(folder: Path, output: Path | None, json: bool) -> None:
     """Render the report page of a compiled target again, from its report.json and launch folder.
 
     Example: optc report build/ppocr-det/cascadelake

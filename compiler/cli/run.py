@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from optc.cli.console import JsonOption, say, say_json, warn
-from optc.cli.data import DATA, FillOption, SamplesOption, SplitOption, parse_fills
+from optc.cli.command import PATH, argument, verb
+from optc.cli.console import json_option, say, say_json, warn
+from optc.cli.data import data_option, fill_option, parse_fills, samples_option, split_option
 from optc.files import check_place
 
 if TYPE_CHECKING:
@@ -16,22 +17,28 @@ if TYPE_CHECKING:
     from optc.launch.outputs import Outputs
 
 
+@verb
+@argument(
+    "artifact", type=PATH, metavar="OUT/TARGET", help="Folder of one target in a compiled output."
+)
+@data_option(required=True)
+@split_option
+@samples_option
+@fill_option
+@click.option("--output", "-o", type=PATH, help="Write the outputs to this .npz file.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads instead of the emitted number."
+)
+@json_option
 def run(
-    artifact: Annotated[
-        Path,
-        typer.Argument(help="Folder of one target in a compiled output.", metavar="OUT/TARGET"),
-    ],
-    data: Annotated[Path, DATA],
-    split: SplitOption = "",
-    samples: SamplesOption = None,
-    fill: FillOption = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the outputs to this .npz file.")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Threads instead of the emitted number.")
-    ] = None,
-    json: JsonOption = False,
+    artifact: Path,
+    data: Path,
+    split: str,
+    samples: int | None,
+    fill: tuple[str, ...],
+    output: Path | None,
+    threads: int | None,
+    json: bool,
 ) -> None:
     """Run a compiled model, loaded as its launch config says, and summarize the outputs.
 

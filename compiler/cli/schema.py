@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from optc.cli.command import verb
 from optc.cli.console import say_json
 
 
+@verb
 def run() -> None:
     """Print the JSON schema of recipes, for editors and validators.
 

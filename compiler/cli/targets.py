@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from optc.cli.console import JsonOption, console, say, say_json
+from optc.cli.command import PATH, VerbGroup, argument
+from optc.cli.console import console, json_option, say, say_json
 
-app = typer.Typer(
-    help="List the CPU targets, ask what they can do, and look at this machine.\n\n"
-    "Example: optc targets\n"
-    "Example: optc targets query spr --op MatMul --dtype bf16"
-)
-
-TargetArgument = Annotated[
-    str, typer.Argument(help="A target, an alias, a file, or host.", metavar="NAME")
-]
+target_argument = argument("name", metavar="NAME", help="A target, an alias, a file, or host.")
 
 
-@app.callback(invoke_without_command=True)
-def list_targets(context: typer.Context, json: JsonOption = False) -> None:
-    """List the targets.
+@click.group(cls=VerbGroup, invoke_without_command=True)
+@json_option
+@click.pass_context
+def app(context: click.Context, json: bool) -> None:
+    """List the CPU targets, ask what they can do, and look at this machine.
 
     Example: optc targets
+    Example: optc targets query spr --op MatMul --dtype bf16
     """
     if context.invoked_subcommand is not None:
         return
@@ -60,7 +55,9 @@ def list_targets(context: typer.Context, json: JsonOption = False) -> None:
 
 
 @app.command("show")
-def show(name: TargetArgument, json: JsonOption = False) -> None:
+@target_argument
+@json_option
+def show(name: str, json: bool) -> None:
     """Show a target: every number with its source, unknown ones with the reason.
 
     Example: optc targets show spr
@@ -75,31 +72,27 @@ def show(name: TargetArgument, json: JsonOption = False) -> None:
 
 
 @app.command("query")
+@target_argument
+@click.option("--runtime", help="The runtime: onnxruntime or openvino.")
+@click.option("--op", help="An ONNX operator, e.g. MatMul.")
+@click.option("--dtype", help="fp32, fp16, bf16, int8, int4, or types such as u8s8.")
+@click.option("--isa", help="A capability or a CPU flag, e.g. amx_bf16.")
+@click.option("--min-kernel", help="The oldest Linux kernel of the machines, e.g. 5.15.")
+@click.option("--runtime-version", help="Version of the runtime.")
+@click.option("--cores", type=int, default=1, show_default=True, help="Cores for the peak.")
+@click.option("--ghz", type=float, help="Sustained clock for the peak.")
+@json_option
 def query(
-    name: TargetArgument,
-    runtime: Annotated[
-        str | None, typer.Option("--runtime", help="The runtime: onnxruntime or openvino.")
-    ] = None,
-    op: Annotated[str | None, typer.Option("--op", help="An ONNX operator, e.g. MatMul.")] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option("--dtype", help="fp32, fp16, bf16, int8, int4, or types such as u8s8."),
-    ] = None,
-    isa: Annotated[
-        str | None, typer.Option("--isa", help="A capability or a CPU flag, e.g. amx_bf16.")
-    ] = None,
-    min_kernel: Annotated[
-        str | None,
-        typer.Option("--min-kernel", help="The oldest Linux kernel of the machines, e.g. 5.15."),
-    ] = None,
-    runtime_version: Annotated[
-        str | None, typer.Option("--runtime-version", help="Version of the runtime.")
-    ] = None,
-    cores: Annotated[int, typer.Option("--cores", help="Cores for the peak.")] = 1,
-    ghz: Annotated[
-        float | None, typer.Option("--ghz", help="Sustained clock for the peak.")
-    ] = None,
-    json: JsonOption = False,
+    name: str,
+    runtime: str | None,
+    op: str | None,
+    dtype: str | None,
+    isa: str | None,
+    min_kernel: str | None,
+    runtime_version: str | None,
+    cores: int,
+    ghz: float | None,
+    json: bool,
 ) -> None:
     """Ask what a target can do: exit code 0 for yes, 1 for no, always with the reason.
 
@@ -122,15 +115,14 @@ def query(
     else:
         say(answer.describe())
     if not answer:
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)
 
 
 @app.command("diff")
-def diff(
-    first: Annotated[str, typer.Argument(help="The first target.", metavar="A")],
-    second: Annotated[str, typer.Argument(help="The second target.", metavar="B")],
-    json: JsonOption = False,
-) -> None:
+@argument("first", metavar="A", help="The first target.")
+@argument("second", metavar="B", help="The second target.")
+@json_option
+def diff(first: str, second: str, json: bool) -> None:
     """Compare two targets; exit code 1 when they differ.
 
     Example: optc targets diff clx spr
@@ -151,16 +143,13 @@ def diff(
         for line in table([head, *((d.path, d.first, d.second) for d in found)]):
             say(line)
     if found:
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)
 
 
 @app.command("detect")
-def detect(
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Say how the answer was reached.")
-    ] = False,
-    json: JsonOption = False,
-) -> None:
+@click.option("--explain", is_flag=True, help="Say how the answer was reached.")
+@json_option
+def detect(explain: bool, json: bool) -> None:
     """Say which target this machine is: the highest one whose flags it has.
 
     Exit code 1 when it has the flags of none.
@@ -177,17 +166,13 @@ def detect(
     else:
         say(host.verdict)
     if host.target is None:
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)
 
 
 @app.command("probe")
-def probe(
-    write: Annotated[
-        Path | None,
-        typer.Option("--write", help="Write a descriptor of this machine.", metavar="FILE"),
-    ] = None,
-    json: JsonOption = False,
-) -> None:
+@click.option("--write", type=PATH, metavar="FILE", help="Write a descriptor of this machine.")
+@json_option
+def probe(write: Path | None, json: bool) -> None:
     """Measure clocks and rates of this machine, which descriptors cannot know; a few seconds.
 
     Example: optc targets probe --write my-xeon.yaml
@@ -205,14 +190,10 @@ def probe(
 
 
 @app.command("costs")
-def costs(
-    runtime: Annotated[str, typer.Argument(help="The runtime to measure.", metavar="RUNTIME")],
-    write: Annotated[
-        Path | None,
-        typer.Option("--write", help="Write a profile for recipes.", metavar="FILE"),
-    ] = None,
-    json: JsonOption = False,
-) -> None:
+@argument("runtime", metavar="RUNTIME", help="The runtime to measure.")
+@click.option("--write", type=PATH, metavar="FILE", help="Write a profile for recipes.")
+@json_option
+def costs(runtime: str, write: Path | None, json: bool) -> None:
     """Measure what operations cost a runtime on this machine, to plan int8 with; seconds.
 
     Example: optc targets costs onnxruntime --write my-xeon-ort.yaml

@@ -10,6 +10,7 @@ from optc.files import replacing_file
 from optc.numerics.statistics_file import Entry, merge_files, read_entries, write_entries
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -124,7 +125,7 @@ class ShardFile:
         raise StatisticsTaken
 
 
-def merge_statistics(paths: list[Path], out: Path) -> tuple[Entry, ...]:
+def merge_statistics(paths: Sequence[Path], out: Path) -> tuple[Entry, ...]:
     """Add up files of statistics, and write what comes out.
 
     Raises:

@@ -34,8 +34,8 @@ complete -C "optc comp"
     # compsys completes for a line editor only: what the script asks optc for is asked by hand.
     "zsh": """compdef() { print -r -- "for $2: $1" }
 source ./script
-_arguments() { print -r -- "$@" }
-_describe() { print -l -- "${(P@)4}" ${(P)2} }
+_describe() { print -l -- ${(P)3} }
+compadd() { print -l -- ${(P)5} }
 words=(optc golden up); CURRENT=3; _optc_completion
 words=(optc golden check -t sapph); CURRENT=5; _optc_completion
 words=(optc passes fold-b); CURRENT=3; _optc_completion

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx.parser
 import pytest
-import typer
 
 from helpers.terminal import on_terminal
 from optc.cli import main
@@ -58,7 +57,7 @@ def verbs(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
         yield from verbs(inner, (*words, name))
 
 
-VERBS = dict(verbs(typer.main.get_command(app_of()), ()))
+VERBS = dict(verbs(app_of(), ()))
 
 
 @pytest.mark.parametrize("words", VERBS, ids=" ".join)
@@ -357,7 +356,7 @@ def test_a_signal_while_a_class_is_made_is_no_bug() -> None:
         class Named:
             def __set_name__(self, owner, name):
                 os.kill(os.getpid(), signal.SIGTERM)
-        cli.app_of = lambda verb: lambda **words: type("Made", (), {"name": Named()})
+        cli.app_of = lambda verb: type("Made", (), {"name": Named()})
         sys.exit(cli.main(["passes"]))
     """
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)

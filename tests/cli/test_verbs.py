@@ -194,8 +194,8 @@ def test_a_bug_of_ours_prints_a_report_to_paste(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("compile", "--json"), "Missing argument 'RECIPE'."),
-        (("inspect", MODEL, "--json", "--top", "-1"), "greater than or equal to 0"),
+        (("compile", "--json"), "Missing argument 'RECIPE...'."),
+        (("inspect", MODEL, "--json", "--top", "-1"), "-1 is not in the range x>=0"),
         (("inspect", MODEL, "--json", "--text"), "goes with neither --json nor --target"),
         (("inspect", MODEL, "--json", "--cores", "4"), "roofline, which needs a target"),
     ],
