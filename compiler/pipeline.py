@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from optc.collecting import rare_collections
 from optc.errors import InternalError, ModelError
 from optc.ir import clone
 from optc.ir.dump import all_tensors
@@ -127,6 +128,7 @@ class PassRun:
         return tuple(refusal for step in self.steps for refusal in step.refusals)
 
 
+@rare_collections()
 def run_pipeline(
     source: Callable[[], Graph],
     steps: Sequence[PlannedStep],

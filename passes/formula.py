@@ -220,6 +220,8 @@ X: Final = of(Atom("leaf"))
 
 
 def _key(monomial: Monomial) -> str:
+    if len(monomial) == 1 and monomial[0][1] == 1:  # as most are
+        return monomial[0][0].sort_key + "^1"
     return "*".join(f"{atom.sort_key}^{exponent:g}" for atom, exponent in monomial)
 
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from optc.rewrite.driver import Builder
 
 _LEAF: Final = X.terms[0][0]
-_RELU: Final = functions.relu(X).terms[0][0]
+_MAX0: Final = functions.relu(X)
+_RELU: Final = _MAX0.terms[0][0]
 _LOOSE: Final = 1e-5  # √(2/π) is written as 0.79788
 _ROOT: Final = 5e-6  # Paddle writes √2 as 1.41421
 
@@ -115,7 +116,18 @@ def _leaky(found: Found) -> Writer | None:
     return _unary("LeakyRelu", found, alpha=slope)
 
 
+def _is_bent(formula: Formula, *kinds: str) -> bool:
+    """Whether it has a function of these kinds of a x + b: a look before formulas are built."""
+    return any(
+        atom.kind in kinds and atom.inner is not None and _line(atom.inner) is not None
+        for monomial, _ in formula.terms
+        for atom, _ in monomial
+    )
+
+
 def _prelu(found: Found) -> Writer | None:
+    if not _is_bent(found.formula, "relu"):
+        return None
     values = {
         atom.value
         for monomial, _ in found.formula.terms
@@ -129,7 +141,7 @@ def _prelu(found: Found) -> Writer | None:
     weight = functions.parameter(slope)
     for sign in (1.0, -1.0):
         below = weight.times(sign)
-        if close(found.formula, functions.relu(X) * (number(1) - below) + X * below):
+        if close(found.formula, _MAX0 * (number(1) - below) + X * below):
             return lambda build: build.PRelu(found.leaf, _signed(build, slope, sign))
     return None
 
@@ -185,6 +197,8 @@ def _clip(found: Found) -> Writer | None:
 
 def _bounds(formula: Formula) -> tuple[float | None, float | None] | None:
     """Bounds of the Clip that a formula is, None for an open one; None when it is no Clip."""
+    if not _is_bent(formula, "relu", "clip01"):
+        return None
     low = formula.constant
     if close(formula, number(low) + functions.relu(X - number(low))):
         return (low, None)
@@ -202,7 +216,7 @@ def _bounds(formula: Formula) -> tuple[float | None, float | None] | None:
 
 
 def _relu(found: Found) -> Writer | None:
-    if found.root.is_op("Relu", "Clip") or not close(found.formula, functions.relu(X)):
+    if found.root.is_op("Relu", "Clip") or not close(found.formula, _MAX0):
         return None
     return lambda build: build.Relu(found.leaf)
 

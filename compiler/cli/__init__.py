@@ -8,7 +8,6 @@ interrupted · 141 nobody reads what is printed · 143 terminated.
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import signal
 import sys
@@ -21,6 +20,7 @@ from optc.cli.app import app_of
 from optc.cli.completion import COMPLETE
 from optc.cli.console import show_crash, show_error, show_usage, warn
 from optc.cli.settings import SETTINGS
+from optc.collecting import rare_collections
 from optc.errors import OptcError
 
 if TYPE_CHECKING:
@@ -51,12 +51,10 @@ class _Interrupted(BaseException):
 def main(arguments: list[str] | None = None) -> int:
     """Run optc with these arguments (default: the process's) and return the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
-    # A graph is many small objects that live long: collecting them often only costs time.
-    gc.set_threshold(50_000, 20, 50)
     SETTINGS.reset()
     try:
         try:
-            with _signals():
+            with rare_collections(), _signals():
                 code = _run(words, as_json="--json" in words)
         except OSError as error:
             if not _is_broken_pipe(error):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from optc.collecting import rare_collections
 from optc.frontend.checks import (
     OLDEST_OPSET,
     OperatorCheck,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Datum", "load_model", "match_types", "read_tensor", "read_types"]
 
 
+@rare_collections()
 def load_model(
     source: str | Path | bytes | onnx.ModelProto,
     *,
