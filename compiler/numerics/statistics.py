@@ -7,6 +7,7 @@ split over processes and machines and taken up again. Memory does not grow with 
 from __future__ import annotations
 
 import math
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
@@ -92,18 +93,30 @@ class ValueStatistics:
 def gather(
     samples: Iterable[Mapping[str, Array]], *, count: bool
 ) -> Iterator[dict[str, ValueStatistics]]:
-    """Statistics of the values after each sample; the values are shared out among threads.
+    """Statistics of the values after each sample.
+
+    Threads look at the values of a sample while the next one is computed.
 
     Args:
         samples: the values of each sample, by name.
         count: see `ValueStatistics.of`.
     """
     found: dict[str, ValueStatistics] = {}
+
+    def add(name: str, array: Array) -> None:
+        found[name] += ValueStatistics.of(array, count=count)
+
     with ThreadPoolExecutor(available_cpus()) as pool:
+        looked: Iterator[None] | None = None
         for arrays in samples:
-            news = pool.map(lambda array: ValueStatistics.of(array, count=count), arrays.values())
-            for name, new in zip(arrays, news, strict=True):
-                found[name] = found[name] + new if name in found else new
+            if looked is not None:
+                deque(looked, maxlen=0)
+                yield found
+            for name in arrays:  # here, for the order of what threads insert is chance
+                found.setdefault(name, ValueStatistics())
+            looked = pool.map(add, arrays.keys(), arrays.values())
+        if looked is not None:
+            deque(looked, maxlen=0)
             yield found
 
 
