@@ -118,7 +118,7 @@ def prepare(
     runtime = load_runtime(loaded.runtime)
     profile = _profile(loaded, runtime)
     if profile is not None:
-        runtime = runtime.model_copy(update={"costs": profile.costs})
+        runtime = runtime.with_costs(profile.costs)
     found = {target.id: target for target in map(load_target, targets or loaded.target_refs)}
     leads = _leads(loaded, tuple(found.values()), runtime)
     plans = tuple(

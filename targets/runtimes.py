@@ -153,6 +153,14 @@ class StepCosts(Descriptor):
         return not {"*", op_type}.isdisjoint(self.fused_behind.get(precision, ()))
 
 
+class CostsWhere(StepCosts):
+    """What operations cost on CPUs with a capability."""
+
+    where: Name | None = Field(
+        default=None, description="capability of the CPUs that they hold for; null: all"
+    )
+
+
 class SwitchedOff(Versioned):
     """One of the runtime's own optimizers that makes models slower."""
 
@@ -257,8 +265,8 @@ class Runtime(Descriptor):
     defaults: tuple[PassDefaults, ...] = Field(
         default=(), description="options of passes where a recipe does not give them"
     )
-    costs: StepCosts | None = Field(
-        default=None, description="what operations cost, to weigh precisions; null: not known"
+    costs: tuple[CostsWhere, ...] = Field(
+        default=(), description="what operations cost, to weigh precisions; none: not known"
     )
     switched_off: tuple[SwitchedOff, ...] = Field(
         default=(), description="its own optimizers that are switched off at launch"
@@ -294,6 +302,15 @@ class Runtime(Descriptor):
             if entry.name == name and entry.hold_for(capabilities):
                 found.update(entry.options)
         return found
+
+    def costs_on(self, capabilities: Collection[str]) -> StepCosts | None:
+        """What operations cost on a CPU with these capabilities; the last entry that holds."""
+        held = [c for c in self.costs if c.where is None or c.where in capabilities]
+        return held[-1] if held else None
+
+    def with_costs(self, costs: StepCosts) -> Self:
+        """The runtime with these costs on every CPU."""
+        return self.model_copy(update={"costs": (CostsWhere(**costs.model_dump()),)})
 
     def honours(self, knob: str) -> bool:
         """Whether a knob of this name does anything; a knob that is not listed does not."""

@@ -158,7 +158,8 @@ def measure_costs(runtime: str) -> Profile:
         CapabilityError: the runtime is not installed.
     """
     described, host = load_runtime(runtime), detect_host()
-    if host.target is None or described.costs is None:
+    known = described.costs_on(host_capabilities())
+    if host.target is None or known is None:
         raise TargetError("host-unknown", host.verdict, hint="costs are kept for the targets only")
     prices = Prices(load_target(host.target.id), described, {})
     plain = (*PRODUCTS, *DEPTHWISE, *ELEMENTWISE)
@@ -169,7 +170,7 @@ def measure_costs(runtime: str) -> Profile:
             case: _seconds(case, described.id, Path(folder)) * ASSUMED_GHZ * 1e9
             for case in (*plain, *lowered, *pairs)
         }
-    found = described.costs.model_dump()
+    found = known.model_dump(exclude={"where"})
     for precision, kind in _KINDS:
         products = [_as(case, kind) for case in PRODUCTS]
         rates = [_rate(prices, case, precision) for case in products]

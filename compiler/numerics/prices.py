@@ -19,10 +19,11 @@ from optc.ir import TensorType
 from optc.ir.cost import macs
 from optc.ir.ops import Trait, info
 from optc.numerics.timing import ASSUMED_GHZ, sized
+from optc.targets.paths import PATH_NEEDS
 from optc.targets.peak import best_path, peak
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from optc.ir import Graph, Node, Value
     from optc.targets import Precision, Runtime, Target
@@ -49,10 +50,14 @@ class Prices:
 
     @property
     def costs(self) -> StepCosts:
-        """What the descriptor of the runtime says."""
-        if self.runtime.costs is None:
+        """What the descriptor of the runtime says of the CPU."""
+        return self._costs_on(self.target.capabilities)
+
+    def _costs_on(self, capabilities: Collection[str]) -> StepCosts:
+        found = self.runtime.costs_on(capabilities)
+        if found is None:
             raise ValueError(f"{self.runtime.id} has no costs")
-        return self.runtime.costs
+        return found
 
     def of(
         self, graph: Graph, node: Node, precision: Precision, choice: Choice | None = None
@@ -77,9 +82,15 @@ class Prices:
                 return self._seconds(largest * rates[precision], precision)
             if _is_depthwise(graph, node):
                 return self._seconds(work * self.costs.depthwise[precision], precision)
-        rate = self.rate(precision, choice) * self.costs.efficiency[precision]
-        cycles = 2 * work / rate + elements * self.costs.result[precision]
+        costs = self._costs_of_product(precision, choice)
+        rate = self.rate(precision, choice) * costs.efficiency[precision]
+        cycles = 2 * work / rate + elements * costs.result[precision]
         return self._seconds(cycles, precision)
+
+    def _costs_of_product(self, precision: Precision, choice: Choice | None) -> StepCosts:
+        """Those of the kernel: one for VNNI does on a CPU with AMX what it does without."""
+        path = choice.path if choice is not None and precision == "int8" else None
+        return self.costs if path is None else self._costs_on((PATH_NEEDS[path],))
 
     def conversion(self, graph: Graph, value: Value) -> tuple[float, float] | None:
         """Seconds of QuantizeLinear and DequantizeLinear of a value; None without its size."""

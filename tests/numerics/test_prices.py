@@ -9,6 +9,7 @@ from optc.ir import DType, Graph
 from optc.numerics.prices import Prices
 from optc.passes import InferShapes, PassContext
 from optc.targets import load_runtime, load_target
+from optc.targets.kernels import Choice
 
 
 def typed(text: str) -> Graph:
@@ -41,6 +42,37 @@ def test_large_products_gain_what_the_peaks_say() -> None:
     # Peaks differ by 4/3 and 4, efficiencies by 8/9; results and the operation itself cost alike.
     assert ratios["skylake"] == pytest.approx(4 / 3 * 8 / 9, rel=0.05)
     assert ratios["cascadelake"] == pytest.approx(4 * 8 / 9, rel=0.15)
+
+
+def test_costs_are_those_of_the_cpu() -> None:
+    openvino = load_runtime("openvino")
+    plain, amx = (
+        openvino.costs_on(load_target(name).capabilities) for name in ("cascadelake", "spr")
+    )
+    assert plain is not None
+    assert amx is not None
+    assert amx.efficiency["int8"] < plain.efficiency["int8"] / 2
+    measured = plain.model_copy(update={"quantize": 7.0})
+    for name in ("cascadelake", "spr"):
+        known = Prices(load_target(name), openvino.with_costs(measured), {})
+        assert known.costs.quantize == 7.0
+    assert openvino.model_copy(update={"costs": ()}).costs_on(("avx2",)) is None
+
+
+def test_a_kernel_for_vnni_reaches_on_amx_what_it_does_without() -> None:
+    graph = product(512)
+    (node,) = graph.ordered()
+
+    def seconds(target: str, path: str) -> float:
+        known = Prices(load_target(target), load_runtime("openvino"), {})
+        choice = Choice.model_construct(path=path)
+        found = known.of(graph, node, "int8", choice)
+        assert found is not None
+        return found
+
+    alike = seconds("spr", "int8_vnni"), seconds("cascadelake", "int8_vnni")
+    assert alike[0] == pytest.approx(alike[1], rel=0.1)  # but for what an operation costs
+    assert seconds("spr", "int8_amx") < alike[0]
 
 
 def test_depthwise_convolutions_gain_nothing() -> None:
