@@ -239,9 +239,9 @@ class Verification:
             found = f"largest error {worst.max_abs_error:.2g} at {worst.name}"
             explained = "rounding" if self.quantized is None else "quantization"
             found += f" ({worst.used:.0%} of what {explained} allows)"
-        rows = [f"verified on {self.samples} samples of {self.data}: {found}"]
+        rows = [f"verified on {_samples(self.samples)} of {self.data}: {found}"]
         rows += self.quantized.lines() if self.quantized is not None else []
-        return rows + [f"accuracy on {self.scored} samples: {result}" for result in self.goals]
+        return rows + [f"accuracy on {_samples(self.scored)}: {goal}" for goal in self.goals]
 
     def to_dict(self) -> dict[str, Any]:
         """As data, with measured figures."""
@@ -297,3 +297,7 @@ def inconclusive(comparison: Comparison, data: str, *, bf16: bool) -> list[str]:
         f"on {data} output {weak} hardly varies or is not finite, so that agreement says little: "
         "real inputs in data.validation are better"
     ]
+
+
+def _samples(count: int) -> str:
+    return f"{count} sample{'s' if count != 1 else ''}"

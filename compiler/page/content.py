@@ -52,7 +52,7 @@ def _weights(found: Mapping[str, int] | None) -> list[dict[str, str]]:
     """Bytes of the constants, where the report has them."""
     if found is None:
         return []
-    before, after = (f"{found[key] / 1e6:,.2f} MB" for key in ("source", "result"))
+    before, after = (f"{found[key] / 1e6:,.2f}\N{NO-BREAK SPACE}MB" for key in ("source", "result"))
     return [{"title": "Constants", "value": f"{before} → {after}", "note": "weights and tables"}]
 
 
@@ -70,7 +70,8 @@ def _verification(found: Mapping[str, Any]) -> dict[str, str]:
         f"{goal['metric']} {goal['limit']:g}: {'met' if goal['met'] else 'MISSED'}"
         for goal in goals
     ]
-    samples = f"{found['samples']} samples of {found['data']}"
+    count = found["samples"]
+    samples = f"{count} sample{'s' if count != 1 else ''} of {found['data']}"
     value = f"goal missed: {', '.join(missed)}" if missed else "agrees"
     return {"title": title, "value": value, "note": "; ".join([samples, *told])}
 
@@ -103,8 +104,8 @@ def _times(report: Mapping[str, Any]) -> tuple[float, float]:
 
 def _time(microseconds: float) -> str:
     if microseconds >= 1000:
-        return f"{microseconds / 1000:,.2f} ms"
-    return f"{microseconds:.1f} µs"
+        return f"{microseconds / 1000:,.2f}\N{NO-BREAK SPACE}ms"
+    return f"{microseconds:.1f}\N{NO-BREAK SPACE}µs"
 
 
 def _saved(before: float, after: float) -> str:

@@ -65,12 +65,15 @@ def inked(image: Image.Image) -> float:
 
 def test_it_asks_for_nothing_but_itself_and_may_not(browser: Any, folder: Path) -> None:
     visit(browser, folder / "report.html")
-    events = [json.loads(e["message"])["message"] for e in browser.get_log("performance")]
-    asked = {
-        e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"
-    }
-    own = (folder / "report.html").as_uri()
-    assert own in asked
+    own, asked = (folder / "report.html").as_uri(), set[str]()
+
+    def is_logged() -> bool:  # the log comes when it comes
+        events = (json.loads(e["message"])["message"] for e in browser.get_log("performance"))
+        sent = (e for e in events if e["method"] == "Network.requestWillBeSent")
+        asked.update(e["params"]["request"]["url"] for e in sent)
+        return own in asked
+
+    until(is_logged)
     assert {url for url in asked if not url.startswith(("data:", "about:"))} == {own}
     refused = browser.execute_async_script(
         """const done = arguments[0];
