@@ -15,8 +15,8 @@ VERBS: Final = (
     *("report", "run", "audit", "bench", "cache", "golden", "schema", "where", "init"),
     "completion",
 )
-"""The verbs, in the order of the help, which has groups last; each is the module of its name, with
-`run`, or `app` for a group of verbs."""
+"""The verbs, in the order of the help; each is the module of its name, with `run`, or `app` for a
+group of verbs."""
 
 
 @cache
