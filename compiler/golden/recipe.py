@@ -109,7 +109,7 @@ def check(
     """
     suite = GoldenSuite.of(recipe, targets, overrides, structure=structure, progress=progress)
     found = [suite.check(name) for name in suite.targets]
-    if targets is None:
+    if not targets:
         found += [Golden(path.stem, path, "stale") for path in suite.stale()]
     return GoldenResult(suite.name, tuple(found))
 
@@ -140,7 +140,7 @@ def update(
     for name in suite.targets:
         suite.run(name)
     done = [suite.update(name) for name in suite.targets]
-    if targets is None:
+    if not targets:
         done += suite.remove_stale()
     return GoldenResult(suite.name, tuple(done))
 

@@ -46,6 +46,19 @@ def test_a_golden_graph_from_its_first_day(capsys: pytest.CaptureFixture[str], r
     assert (code, out.splitlines()) == (0, [f"{path}: written", *lines[1:-1]])
 
 
+def test_texts_of_other_targets(capsys: pytest.CaptureFixture[str], recipe: str) -> None:
+    assert run(capsys, "update", recipe)[0] == 0
+    stray = Path("r.golden/skylake.txt")
+    shutil.copy("r.golden/cascadelake.txt", stray)
+    assert run(capsys, "check", recipe, "--target", "clx")[0] == 0  # asks for nothing else
+    assert run(capsys, "update", recipe, "--target", "clx")[0] == 0
+    assert stray.exists()
+    code, out = run(capsys, "check", recipe)
+    assert (code, out.splitlines()[1]) == (1, f"{stray}: stale: the recipe has no such target")
+    assert run(capsys, "update", recipe)[0] == 0
+    assert not stray.exists()
+
+
 def test_json(capsys: pytest.CaptureFixture[str], recipe: str) -> None:
     assert run(capsys, "update", recipe, "--structure", "--json")[0] == 0
     code, out = run(capsys, "check", recipe, recipe, "--json")
