@@ -90,35 +90,37 @@ def entropy_range(histogram: Histogram, seen: Range, bits: int) -> Range:
     # From the top down: of equally good thresholds the first one is taken, which cuts least.
     tried = np.unique(np.linspace(used, levels, _THRESHOLDS).astype(np.int64))[::-1]
     tried = tried[2 * below[tried] >= below[-1]]
-    divergences = [_divergence(counts, below, filled, logs, int(n), levels) for n in tried]
+    divergences = _divergences(counts, below, filled, logs, tried, levels)
     threshold = int(tried[np.argmin(divergences)]) * histogram.width
     return Range(-threshold, threshold).clip(seen)
 
 
-def _divergence(
+def _divergences(
     counts: npt.NDArray[np.int64],
     below: npt.NDArray[np.int64],
     filled: npt.NDArray[np.int64],
     logs: Floats,
-    bins: int,
+    tried: npt.NDArray[np.int64],
     levels: int,
-) -> float:
-    """KL(P || Q) for the threshold after so many bins, from sums over the bins before each."""
-    total, last = float(below[-1]), int(counts[bins - 1])
-    beyond = int(below[-1] - below[bins])
-    edges = np.arange(levels + 1) * bins // levels
+) -> Floats:
+    """KL(P || Q) for the threshold after so many bins each, from sums over the bins before each."""
+    total, last = float(below[-1]), counts[tried - 1]
+    beyond = below[-1] - below[tried]
+    edges = np.arange(levels + 1) * tried[:, None] // levels  # a row per threshold
     mass = np.diff(below[edges])
     spread = np.diff(filled[edges])
     real = mass.astype(np.float64)
-    real[-1] += beyond
-    if beyond and not last:
-        spread[-1] += 1  # P has mass in this bin, so Q has as well
-        mass[-1] = max(mass[-1], 1)
-    own = logs[bins] - _xlogx(np.array([last]))[0] + _xlogx(np.array([last + beyond]))[0]
+    real[:, -1] += beyond
+    fills = (beyond > 0) & (last == 0)  # P has mass in the last bin there, so Q has as well
+    spread[fills, -1] += 1
+    mass[fills, -1] = np.maximum(mass[fills, -1], 1)
+    own = logs[tried] - _xlogx(last) + _xlogx(last + beyond)
     held = mass > 0
-    quantized = mass[held] / spread[held] / float(mass.sum())
-    cross = float(real[held] @ np.log(quantized))
-    return float(own / total - np.log(total) - cross / total)
+    quantized = np.ones_like(real)  # whose logarithm is 0
+    np.divide(mass, spread * mass.sum(axis=1, keepdims=True), out=quantized, where=held)
+    cross = (real * np.log(quantized)).sum(axis=1)
+    found: Floats = own / total - np.log(total) - cross / total
+    return found
 
 
 def _xlogx(counts: npt.NDArray[np.int64]) -> Floats:
