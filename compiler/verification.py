@@ -31,12 +31,13 @@ from optc.numerics.batches import Batch
 from optc.numerics.compare import compare_outputs
 from optc.numerics.comparison import Comparison
 from optc.numerics.evaluate import open_session
-from optc.numerics.facts import index_limits, required_inputs
+from optc.numerics.facts import index_limits, required_inputs, retyped_outputs
 from optc.numerics.metrics import find_metric
 from optc.numerics.noise import measure_noise
 from optc.numerics.quantization_noise import roundings
 from optc.numerics.roundings import derive_tolerances
 from optc.numerics.twin import computing
+from optc.numerics.values import widened
 from optc.pipeline import closing_steps, graph_after
 from optc.quantized import Judge, first_quantizing, open_written
 from optc.samples import Samples
@@ -161,6 +162,7 @@ class _Check:
         if self.as_written:
             self.notes.append(_SIMULATED if quantizes else _AS_WRITTEN)
         self.expected = self._open_source(self.optimize)
+        self.retyped = retyped_outputs(graph, written)
         types, limits = required_inputs(graph), index_limits(graph)
         self.samples = Samples(
             recipe, types, limits, self.expected, self._tell, calibrated=quantizes
@@ -224,7 +226,8 @@ class _Check:
         for number, feeds in enumerate(self.feeds):
             if tell:
                 self._tell("verify", number, len(self.feeds))
-            expected, actual = reference.run(feeds), session.run(feeds)
+            expected = widened(reference.run(feeds), self.retyped)
+            actual = widened(session.run(feeds), self.retyped)
             comparison = compare_outputs(expected, actual, bounds)
             if not comparison.passed and self.recipe.verify.rtol is None:
                 comparison = self._with_noise(feeds, expected, actual, bounds)
@@ -372,7 +375,7 @@ class _Check:
         scores = [Score(find_metric(goal.metric)) for goal in goals]
         for batch in self._scored_batches():
             expected = batch.trim(self.expected.run(batch.feeds))
-            actual = batch.trim(session.run(batch.feeds))
+            actual = batch.trim(widened(session.run(batch.feeds), self.retyped))
             for score in scores:
                 score.update(expected, actual, batch)
             self.scored += batch.count

@@ -6,6 +6,7 @@ Third parties add passes by the entry-point group ``optc.passes``; see `optc.rec
 from optc.passes.assign_precision import AssignPrecision
 from optc.passes.base import Pass, PassContext, PassOptions, PassResult, RewritePass
 from optc.passes.cast_bf16 import CastBf16
+from optc.passes.cast_interface import CastInterface
 from optc.passes.common_factors import CommonFactors
 from optc.passes.correct_bias import CorrectBias
 from optc.passes.describe import describe
@@ -115,6 +116,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     QuantizeInt8,
     AssignPrecision,
     CastBf16,
+    CastInterface,
     NarrowDequantize,
     FuseRequantize,
     EqualizeChannels,
@@ -129,6 +131,7 @@ __all__ = [
     "ALL_PASSES",
     "AssignPrecision",
     "CastBf16",
+    "CastInterface",
     "CommonFactors",
     "CorrectBias",
     "EqualizeChannels",

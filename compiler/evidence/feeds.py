@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SEED: Final = 0
 _SEEDED: Final = 4  # samples without data, as many as verification takes
+_ROUNDED: Final = {DType.F32, DType.BF16}  # whoever runs a model rounds what it is given
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,10 @@ def _merged(a: Type, b: Type) -> Type | None:
     if not isinstance(a, TensorType) or not isinstance(b, TensorType):
         return a if type(a) is type(b) else None
     known = [type_ for type_ in (a, b) if type_.dtype is not DType.UNDEFINED]
-    if len(known) == 2 and a.dtype is not b.dtype:
+    dtypes = {type_.dtype for type_ in known}
+    if len(dtypes) == 2 and dtypes != _ROUNDED:
         return None
-    base = known[0] if known else a
+    base = next((type_ for type_ in known if type_.dtype is DType.F32), known[0] if known else a)
     if a.shape is None or b.shape is None:
         return replace(base, shape=a.shape if b.shape is None else b.shape)
     shape = _merged_shape(a.shape, b.shape)

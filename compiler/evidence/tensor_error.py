@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -38,10 +38,9 @@ class TensorError:
         dtype: element type in A; empty before the first sample.
         shape: shape in A of the first sample.
         exact: whether elements are integers, bools or strings, which are equal or not.
-        mixes_floats: whether floating-point tensors of different types are compared.
-    """
 
-    mixes_floats: ClassVar[bool] = False
+    Floating-point tensors of different types are compared: that is what lower precision is.
+    """
 
     def __init__(self) -> None:
         self.stats = ErrorStats()
@@ -78,7 +77,7 @@ class TensorError:
         texts = a.dtype.kind in "OUT" and b.dtype.kind in "OUT"
         if a.dtype != b.dtype and not texts:
             problem = f"{a.dtype.name} became {b.dtype.name}"
-            if self.mixes_floats and is_floating(a) and is_floating(b):
+            if is_floating(a) and is_floating(b):
                 self.problem = self.problem or problem
             else:
                 self.reject(problem)
@@ -103,8 +102,6 @@ class TensorError:
 
 class OutputError(TensorError):
     """With the agreement of classes, where there is an axis of them (`optc.numerics.scores`)."""
-
-    mixes_floats = True
 
     def __init__(self) -> None:
         super().__init__()

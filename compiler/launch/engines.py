@@ -14,6 +14,7 @@ from optc.ir.types import DType, TensorType
 from optc.numerics.backends import import_openvino
 from optc.numerics.evaluate import Session, openvino_reason, readable, runtime_errors
 from optc.numerics.noise import Runner
+from optc.numerics.values import fed
 from optc.numerics.values import native as native_order
 from optc.targets import load_runtime
 from optc.targets.fact import version_key
@@ -207,8 +208,8 @@ class OpenVinoEngine:
 
     def _fed(self, port: Any, value: Value) -> Any:
         """A tensor with a copy of the value; bit by bit for types that numpy itself lacks."""
-        array = native_order(np.asarray(value, order="C"))
         type_ = port_type(port)
+        array = native_order(np.asarray(fed(value, type_), order="C"))
         if not isinstance(type_, TensorType) or array.dtype != type_.dtype.numpy:
             raise TypeError(f"{port_name(port)} is {type_}, not {array.dtype}")
         tensor = self._tensor(port.get_element_type(), list(array.shape))

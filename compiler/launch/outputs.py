@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from optc.errors import DataError
 from optc.files import replacing_file
+from optc.ir.types import DType
 from optc.numerics.comparison import json_number
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from optc.numerics.values import Array, Value
+
+_BF16: Final = DType.BF16.numpy  # numpy has none and would read opaque bytes; float32 holds them
 
 
 @dataclass
@@ -104,7 +107,8 @@ class Outputs:
             self.figures.setdefault(name, OutputFigures()).update(value)
             if self.keep:
                 # Without a batch dimension, the results of the runs are stacked.
-                stacked = value if value.ndim and len(value) == samples else value[np.newaxis]
+                stored = value.astype(np.float32) if value.dtype == _BF16 else value
+                stacked = stored if stored.ndim and len(stored) == samples else stored[np.newaxis]
                 self._rows.setdefault(name, []).append(stacked)
 
     def save(self, path: Path) -> None:

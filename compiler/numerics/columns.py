@@ -90,11 +90,12 @@ def make_column(name: str, type_: Type, file: ArrayFile, *, one_per_file: bool =
 
 
 def convertible(stored: np.dtype[np.generic], wanted: DType) -> bool:
-    """Whether stored elements become `wanted` without loss.
+    """Whether stored elements become `wanted` without loss, or are rounded to bfloat16.
 
     Only widening within a kind: unsigned or signed to larger integers, float to larger float.
-    Never integer to float, which would hide a forgotten scaling. numpy writes the types of
-    ml_dtypes as opaque elements; those are taken as they are when the size fits.
+    Never integer to float, which would hide a forgotten scaling. numpy has no bfloat16, so numbers
+    for it lie in files as float32. It writes the types of ml_dtypes as opaque elements; those are
+    taken as they are when the size fits.
     """
     if wanted is DType.STRING:
         return stored.kind in "UST"
@@ -104,7 +105,7 @@ def convertible(stored: np.dtype[np.generic], wanted: DType) -> bool:
         return False
     target = wanted.numpy
     if target.isbuiltin == 2:
-        return False
+        return wanted is DType.BF16 and stored.kind == "f"
     same_kind = stored.kind == target.kind or (stored.kind == "u" and target.kind == "i")
     return same_kind and np.can_cast(stored, target, "safe")
 

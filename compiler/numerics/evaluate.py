@@ -27,7 +27,7 @@ from optc.ir.types import (
     SparseTensorType,
     TensorType,
 )
-from optc.numerics.values import native, text_array
+from optc.numerics.values import fed, native, text_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -80,7 +80,8 @@ class Session:
         """Run the model once.
 
         Args:
-            feeds: a value for each input; None, or nothing, for an absent optional.
+            feeds: a value for each input; None, or nothing, for an absent optional. Numbers for
+                bfloat16 inputs are rounded.
             outputs: names of the outputs to compute; default all.
 
         Returns:
@@ -104,15 +105,17 @@ class Session:
         names = list(self.outputs)
         if any(_has_raw(type_) for type_ in self.outputs.values()):
             return partial(self._run, feeds, names)
-        prepared = {name: _feed(value) for name, value in feeds.items()}
-        return partial(self._session.run, names, prepared)
+        return partial(self._session.run, names, self._prepared(feeds))
+
+    def _prepared(self, feeds: Mapping[str, Value]) -> dict[str, Any]:
+        return {name: _feed(fed(value, self.inputs.get(name))) for name, value in feeds.items()}
 
     def _run(self, feeds: Mapping[str, Value], names: list[str]) -> Feeds:
         from onnxruntime import RunOptions
 
         options = RunOptions()
         options.log_severity_level = _SILENT
-        prepared = {name: _feed(value) for name, value in feeds.items()}
+        prepared = self._prepared(feeds)
         raw = [name for name in names if _has_raw(self.outputs.get(name))]
         # A raw output can only be fetched as a raw value. That interface takes tensors alone, and
         # gives no sequences: the other outputs come from a second run, of the plain interface.

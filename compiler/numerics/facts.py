@@ -26,6 +26,27 @@ def required_inputs(graph: Graph) -> dict[str, Type]:
     }
 
 
+def retyped_outputs(graph: Graph, other: Graph) -> dict[str, DType]:
+    """Outputs that are of fewer bits in another form of a graph: their type in the graph itself."""
+    floats = {
+        name: dtype for name, dtype in _output_types(graph).items() if dtype.is_float
+    }
+    return {
+        name: floats[name]
+        for name, dtype in _output_types(other).items()
+        if dtype.is_float and name in floats and dtype.numpy.itemsize < floats[name].numpy.itemsize
+    }
+
+
+def _output_types(graph: Graph) -> dict[str, DType]:
+    values = ((node.name, graph.operand(node, 0)) for node in graph.outputs)
+    return {
+        name: value.type.dtype
+        for name, value in values
+        if value is not None and isinstance(value.type, TensorType)
+    }
+
+
 def index_limits(graph: Graph) -> dict[str, int]:
     """For integer inputs that select elements of a tensor: one more than the greatest valid index.
 

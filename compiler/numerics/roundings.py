@@ -54,12 +54,26 @@ def derive_tolerances(
         stored: element type that the float32 weights of `others` are stored in: each operation
             with such a weight adds the variance of its rounding. Errors of the terms of a dot
             product are independent and add like the terms, so its length does not count.
+
+    An input that has fewer bits in `others` is rounded before it is given.
     """
     bounds = _bounds(graph)
     for other in others:
-        for name, bound in _bounds(other, _roundoff(stored)).items():
+        found = _bounds(other, _roundoff(stored), _narrowed(graph, other))
+        for name, bound in found.items():
             bounds[name] = bounds[name].loosest(bound) if name in bounds else bound
     return bounds
+
+
+def _narrowed(graph: Graph, other: Graph) -> dict[Node, float]:
+    """Variances of the inputs of another form of a graph that have fewer bits there."""
+    known = {value.name: _roundoff(_dtype(value.node)) for value in graph.inputs}
+    rounded = {value.node: _roundoff(_dtype(value.node)) for value in other.inputs}
+    return {
+        node: error**2
+        for node, error in rounded.items()
+        if error > known.get(node.output.name, error)
+    }
 
 
 def rounding_chain(graph: Graph) -> float:
@@ -81,8 +95,10 @@ def own_tolerances(graph: Graph) -> dict[Node, Tolerance]:
     return found
 
 
-def _bounds(graph: Graph, stored: float = 0.0) -> dict[str, Tolerance]:
-    variances = _variances(graph, (), stored if stored > _FLOAT32 else 0.0)
+def _bounds(
+    graph: Graph, stored: float = 0.0, inputs: Mapping[Node, float] | None = None
+) -> dict[str, Tolerance]:
+    variances = _variances(graph, (), stored if stored > _FLOAT32 else 0.0, inputs)
     found: dict[str, Tolerance] = {}
     for output in graph.outputs:
         value = graph.operand(output, 0)
@@ -107,9 +123,14 @@ def _is_unit(graph: Graph, value: Value) -> bool:
     return False
 
 
-def _variances(graph: Graph, calls: tuple[Graph, ...], stored: float = 0.0) -> Mapping[Node, float]:
+def _variances(
+    graph: Graph,
+    calls: tuple[Graph, ...],
+    stored: float = 0.0,
+    inputs: Mapping[Node, float] | None = None,
+) -> Mapping[Node, float]:
     """Variance of the relative error of the results of each operation."""
-    found: dict[Node, float] = {}
+    found = dict(inputs or {})
     for node in graph.ordered():
         before = [value for value in graph.operands(node) if value is not None]
         before.extend(graph.captures(node).values())

@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from optc.ir.tensor import SparseTensor, Tensor
-from optc.ir.types import DType
+from optc.ir.types import DType, TensorType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from optc.ir.types import Type
 
 Array: TypeAlias = npt.NDArray[Any]
 """A tensor. Small floats and integers below 8 bits are ml_dtypes arrays, one element per item;
@@ -46,6 +48,29 @@ def native(array: Array) -> Array:
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return np.asarray(array, order="C")
+
+
+def fed(value: Value, type_: Type | None) -> Value:
+    """A value as an input of this type takes it.
+
+    numpy has no bfloat16: floating-point numbers for such an input are rounded, to nearest even.
+    """
+    if not isinstance(type_, TensorType) or type_.dtype is not DType.BF16:
+        return value
+    if not isinstance(value, np.ndarray | np.generic) or not is_floating(np.asarray(value)):
+        return value
+    rounded: Array = np.asarray(value).astype(DType.BF16.numpy, copy=False)
+    return rounded
+
+
+def widened(outputs: Mapping[str, Value], types: Mapping[str, DType]) -> Feeds:
+    """Outputs with the tensors of these names in the floating-point types that are given."""
+    return {
+        name: value.astype(types[name].numpy)
+        if name in types and isinstance(value, np.ndarray)
+        else value
+        for name, value in outputs.items()
+    }
 
 
 def text_array(array: Array) -> Array:

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from optc.evidence.tensor_error import LayerError, OutputError
+from optc.evidence.tensor_error import LayerError, OutputError, TensorError
 
 
 def measured(*samples: tuple[object, object]) -> LayerError:
@@ -61,7 +61,7 @@ def test_integers_are_equal_or_not() -> None:
     ("a", "b", "problem"),
     [
         (np.zeros((2, 3), np.float32), np.zeros((3, 2), np.float32), "shape [2, 3] became [3, 2]"),
-        (np.zeros(2, np.float32), np.zeros(2, np.float16), "float32 became float16"),
+        (np.zeros(2, np.float32), np.zeros(2, np.int8), "float32 became int8"),
         (np.zeros(2, np.int64), np.zeros(2, np.int32), "int64 became int32"),
     ],
 )
@@ -71,8 +71,9 @@ def test_what_cannot_be_compared_says_why(a: object, b: object, problem: str) ->
     assert error.stats.count == 0
 
 
-def test_an_output_in_another_float_type_is_compared_and_said() -> None:
-    error = OutputError()
+@pytest.mark.parametrize("kind", [OutputError, LayerError])
+def test_another_float_type_is_compared_and_said(kind: type[TensorError]) -> None:
+    error = kind()
     error.update(np.array([1.0, 2.0], np.float32), np.array([1.0, 2.0], ml_dtypes.bfloat16))
     assert (error.compared, error.problem) == (True, "float32 became bfloat16")
     assert error.relative == 0.0
