@@ -271,8 +271,8 @@ class Emitter:
 
     def _lost(self, form: Form) -> list[Node]:
         """The operations whose mark the runtime is known to lose."""
-        runtime = load_runtime("openvino")
-        return [node for node in self._kept(form) if runtime.loses_mark(node.op_type)]
+        runtime, version = load_runtime("openvino"), library_version("openvino")
+        return [node for node in self._kept(form) if runtime.loses_mark(node.op_type, version)]
 
     def _kept(self, form: Form) -> list[Node]:
         """The operations that stay fp32 where the runtime is told to compute in bf16.

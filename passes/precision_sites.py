@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from optc.ir import DType, TensorType
-from optc.ir.ops import OPS, Trait, info
+from optc.ir.ops import OPS, Trait, attribute, info
 from optc.ir.shape_site import constant_tensor
 from optc.ir.type_ports import Ports, opset_for, ports_of
 from optc.numerics.traffic import precision
@@ -93,7 +93,7 @@ class Classifier:
         self._context = context
         self._selectors = selectors
         self._max_opset = max_opset
-        self._lists = shipped_precision_lists("bf16").by_op
+        self._lists = shipped_precision_lists("bf16")
         self._runtime = context.executes
         self.missing = missing_capability("bf16", context.described, self._runtime)
         self._kernels: dict[str, str] = {}
@@ -195,7 +195,8 @@ class Classifier:
 
     def _listed(self, graph: Graph, site: Site) -> Site:
         site = replace(site, needs_opset=needed_opset(graph, site.node, self._runtime) or 0)
-        entry = self._lists.get(site.node.op_type)
+        node = site.node
+        entry = self._lists.find(node.op_type, lambda name: attribute(graph, node, name))
         usual: OpClass = entry.op_class if entry is not None else "deny"
         if (ruling := self._ruling(site.node)) is not None:
             option, selector = ruling

@@ -17,7 +17,7 @@ from optc.targets.fact import Descriptor, Name, Some, Text
 from optc.targets.loading import read_descriptor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 OpClass = Literal["allow", "infer", "clear", "deny"]
 """What a list says of an operator: worth it, follows its neighbours, indifferent, stays fp32."""
@@ -29,6 +29,11 @@ class OpList(Descriptor):
     op_class: OpClass = Field(alias="class", description="allow, infer, clear or deny")
     reason: Text = Field(description="why they are in that class")
     ops: Some[Text] = Field(description="operators of ONNX's own domain")
+    where: dict[Text, Text] = Field(
+        default_factory=dict,
+        description="text attributes and their values: it speaks of such operations only, and "
+        "before a row that speaks of all",
+    )
     sources: Some[Name] = Field(description="who says so, by name in `sources`")
 
 
@@ -77,6 +82,8 @@ class PrecisionLists(Descriptor):
         for row in self.lists:
             if unknown := set(row.sources) - self.sources.keys():
                 raise ValueError(f"unknown sources: {', '.join(sorted(unknown))}")
+            if row.where:
+                continue
             if twice := seen & set(row.ops):
                 raise ValueError(f"operators that stand twice: {', '.join(sorted(twice))}")
             seen |= set(row.ops)
@@ -84,12 +91,31 @@ class PrecisionLists(Descriptor):
 
     @cached_property
     def by_op(self) -> Mapping[str, Entry]:
-        """What the lists say, by operator."""
-        return {
-            op: Entry(row.op_class, row.reason, "; ".join(self.sources[s] for s in row.sources))
-            for row in self.lists
-            for op in row.ops
-        }
+        """What the lists say, by operator, whatever its attributes are."""
+        return {op: self._entry(row) for row in self.lists if not row.where for op in row.ops}
+
+    def find(self, op_type: str, attribute: Callable[[str], object]) -> Entry | None:
+        """What the lists say of one operation; None: nothing.
+
+        Args:
+            op_type: the operator.
+            attribute: gives its attributes by name, text as bytes.
+        """
+        for row in self._special.get(op_type, ()):
+            if all(attribute(name) == value.encode() for name, value in row.where.items()):
+                return self._entry(row)
+        return self.by_op.get(op_type)
+
+    @cached_property
+    def _special(self) -> Mapping[str, list[OpList]]:
+        found: dict[str, list[OpList]] = {}
+        for row in self.lists:
+            for op in row.ops if row.where else ():
+                found.setdefault(op, []).append(row)
+        return found
+
+    def _entry(self, row: OpList) -> Entry:
+        return Entry(row.op_class, row.reason, "; ".join(self.sources[s] for s in row.sources))
 
 
 @cache

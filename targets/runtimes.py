@@ -170,7 +170,7 @@ class SwitchedOff(Versioned):
     confidence: Confidence = Field(description="how sure that is")
 
 
-class LostMarks(Descriptor):
+class LostMarks(Versioned):
     """Operators that the runtime computes in bf16 though the model says to keep them in fp32."""
 
     ops: Some[Text] = Field(description="the operators, by their ONNX names")
@@ -289,9 +289,14 @@ class Runtime(Descriptor):
         serves = TABLE[capability].serves
         return not serves or any(self.computes(precision) for precision in serves)
 
-    def loses_mark(self, op_type: str) -> bool:
-        """Whether an operator that is to stay fp32 is lowered to bf16 all the same."""
-        return any(op_type in entry.ops for entry in self.lost_marks)
+    def loses_mark(self, op_type: str, version: str | None = None) -> bool:
+        """Whether an operator that is to stay fp32 is lowered to bf16 all the same.
+
+        Args:
+            op_type: the operator.
+            version: of the runtime; None: the newest that is described.
+        """
+        return any(op_type in e.ops and e.holds_for(version) for e in self.lost_marks)
 
     def options_for(
         self, name: str, capabilities: Collection[str]

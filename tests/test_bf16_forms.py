@@ -205,16 +205,17 @@ def test_the_form_of_bf16_belongs_to_openvino_ir(model: str) -> None:
 def test_operators_that_lose_their_mark_are_named(tmp_path: Path) -> None:
     text = """
     <ir_version: 10, opset_import: ["" : 22]>
-    g (float[1,4,8,8] x, bfloat16[4,4,1,1] w) => (float[1,4,4,4] y) {
+    g (float[1,4,8,8] x, bfloat16[4,4,1,1] w) => (float[1,4,16,8] y)
+    <int64[4] n = {1, 1, 2, 1}> {
       xb = Cast <to = 16> (x) c = Conv (xb, w) f = Cast <to = 1> (c)
-      [pool] m = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (f)
+      [twice] m = Tile (f, n)
       mb = Cast <to = 16> (m) d = Conv (mb, w) y = Cast <to = 1> (d)
     }
     """
     onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
     result = optc.compile(recipe(str(tmp_path / "m.onnx"), ["spr"]), output=tmp_path / "out")
     (found,) = [text for text in result.warnings if "may run in bf16" in text]
-    assert "pool (MaxPool)" in found
+    assert "twice (Tile)" in found
 
 
 @needs_openvino

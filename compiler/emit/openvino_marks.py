@@ -1,15 +1,21 @@
 """Operations that stay float32 under `INFERENCE_PRECISION_HINT: bf16`, where their mark gets lost.
 
-The CPU plugin goes by a mark on each operation (`optc.emit.irxml`). Two of its own passes lose it:
+The CPU plugin goes by a mark on each operation (`optc.emit.irxml`). What it puts in the place of an
+operation has none:
 
-- Softmax of opset 8 is fused with the products around it, or rebuilt without the mark. Softmax of
-  opset 1 computes the same, and neither happens.
-- A bias is fused into a product with constant weights, and the product that comes out of that has
-  no mark. A Clamp to all finite numbers in between, marked as well, prevents the fusion; later the
-  Clamp, the bias and what follows all become part of the product's kernel.
+- Operations of newer opsets are replaced by those of older ones, where their kernels are; Softmax
+  of opset 8 also by fusion with the products around it. So the older operation is written where it
+  computes the same: Softmax-1, MaxPool-1, Pad-1, Broadcast-1, Interpolate-4.
+- a / b becomes a * b^-1, and a - b becomes a + b * -1. So that is what is written, with a PRelu of
+  slope 1 around b^-1 and b * -1, which changes nothing and prevents that it is made a division or
+  subtraction again.
+- A bias is fused into a product with constant weights. A Clamp to all finite numbers in between,
+  marked as well, prevents the fusion; later the Clamp, the bias and what follows all become part of
+  the product's kernel.
 
-Measured on version 2026.4.1 on Cascade Lake; `lost_marks` in ``targets/runtimes/openvino.yaml``
-lists the operators for which nothing of the kind is known.
+Measured on version 2026.4.1 on Cascade Lake and Zen 4; `lost_marks` in
+``targets/runtimes/openvino.yaml`` lists the operators for which nothing of the kind is known, and
+tests/emit/test_openvino_marks.py holds both against the runtime.
 """
 
 from __future__ import annotations
@@ -21,7 +27,7 @@ import numpy as np
 from optc.numerics.backends import import_openvino
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Mapping
 
 _FINITE: Final = float(np.finfo(np.float32).max)
 
@@ -38,10 +44,10 @@ def protect(model: Any, keep_f32: Collection[str], labels: Collection[str]) -> N
     for op in list(model.get_ordered_ops()):
         if _owner(op.get_friendly_name(), labels) not in keep_f32:
             continue
-        kind = op.get_type_name()
-        if kind == "Softmax" and op.get_type_info().version_id == "opset8":
-            _older_softmax(op)
-        elif kind == "MatMul" and _has_bias(op):
+        info = op.get_type_info()
+        if form := _FORMS.get((info.name, info.version_id)):
+            _replace(op, form(op))
+        elif info.name == "MatMul" and _has_bias(op):
             _clamp(op)
 
 
@@ -52,17 +58,154 @@ def _owner(name: str, labels: Collection[str]) -> str:
     return name
 
 
-def _older_softmax(op: Any) -> None:
+def _replace(op: Any, made: Any) -> None:
+    """Let an operation take the place and the names of another; None: there is none that could."""
+    if made is None:
+        return
+    made.set_friendly_name(op.get_friendly_name())
+    made.output(0).set_names(op.output(0).get_names())
+    for use in list(op.output(0).get_target_inputs()):
+        use.replace_source_output(made.output(0))
+
+
+# ---- other forms -------------------------------------------------------------------------------
+
+
+def _softmax(op: Any) -> Any:
     from openvino import opset1
 
     rank = op.get_output_partial_shape(0).rank
     axis = op.get_attributes()["axis"]
     if axis < 0 and rank.is_dynamic:
-        return
-    made = opset1.softmax(op.input_value(0), axis if axis >= 0 else axis + rank.get_length())
-    made.set_friendly_name(op.get_friendly_name())
-    made.output(0).set_names(op.output(0).get_names())
-    _move_uses(op, made)
+        return None
+    return opset1.softmax(op.input_value(0), axis if axis >= 0 else axis + rank.get_length())
+
+
+def _max_pool(op: Any) -> Any:
+    from openvino import opset1
+
+    known = op.get_attributes()
+    if op.output(1).get_target_inputs() or set(known["dilations"]) != {1}:
+        return None
+    if known["rounding_type"] not in ("floor", "ceil"):
+        return None
+    return opset1.max_pool(
+        op.input_value(0),
+        known["strides"],
+        known["pads_begin"],
+        known["pads_end"],
+        known["kernel"],
+        known["rounding_type"],
+        known["auto_pad"],
+    )
+
+
+def _pad(op: Any) -> Any:
+    from openvino import opset1
+
+    sizes = [_constant(op, index) for index in (1, 2)]
+    if any(found is None or (found < 0).any() for found in sizes):
+        return None  # the older one cuts nothing off
+    fill = op.input_value(3) if op.get_input_size() > 3 else None
+    operands = (op.input_value(index) for index in range(3))
+    return opset1.pad(*operands, op.get_attributes()["pad_mode"], fill)
+
+
+def _broadcast(op: Any) -> Any:
+    from openvino import opset1
+
+    shape = op.get_output_partial_shape(0)
+    if not shape.is_static or op.get_attributes()["mode"] not in ("numpy", "bidirectional"):
+        return None
+    return opset1.broadcast(op.input_value(0), np.array(list(shape.to_shape()), np.int64))
+
+
+def _interpolate(op: Any) -> Any:
+    from openvino import opset10
+
+    known = op.get_attributes()
+    count = op.get_input_partial_shape(1)
+    rank = op.get_input_partial_shape(0).rank
+    is_size = known["shape_calculation_mode"] == "sizes"
+    if count.is_dynamic or known["mode"] not in ("nearest", "linear", "linear_onnx", "cubic"):
+        return None
+    if op.get_input_size() < 3 and rank.is_dynamic:
+        return None
+    number = count.to_shape()[0]
+    # The older one has both operands, and by its mode looks at one of them.
+    sizes = op.input_value(1) if is_size else np.ones(number, np.int64)
+    scales = np.ones(number, np.float32) if is_size else op.input_value(1)
+    axes = op.input_value(2) if op.get_input_size() > 2 else np.arange(number, dtype=np.int64)
+    options = {name: known[name] for name in _INTERPOLATION}
+    return opset10.interpolate(op.input_value(0), sizes, scales, axes=axes, **options)
+
+
+def _quotient(op: Any) -> Any:
+    from openvino import opset1
+
+    if op.get_output_element_type(0) != import_openvino().Type.f32:
+        return None
+    above, below = _constant(op, 0), _constant(op, 1)
+    if below is not None:
+        return opset1.multiply(op.input_value(0), np.float32(1) / below)
+    inverse = opset1.power(op.input_value(1), np.float32(-1))
+    if above is not None and above.size == 1 and above.item() == 1:
+        return inverse
+    return opset1.multiply(op.input_value(0), _kept(op, inverse))
+
+
+def _difference(op: Any) -> Any:
+    from openvino import opset1
+
+    if op.get_output_element_type(0) != import_openvino().Type.f32:
+        return None
+    taken = _constant(op, 1)
+    if taken is not None:
+        return opset1.add(op.input_value(0), -taken)
+    negative = opset1.multiply(op.input_value(1), np.float32(-1))
+    return opset1.add(op.input_value(0), _kept(op, negative))
+
+
+def _kept(op: Any, made: Any) -> Any:
+    """What an operation is made of first, so that no pass makes it that operation again."""
+    from openvino import opset1
+
+    name = op.get_friendly_name()
+    made.set_friendly_name(f"{name}/{made.get_type_name()}")
+    same = opset1.prelu(made, np.ones(1, np.float32))
+    same.set_friendly_name(f"{name}/PRelu")
+    return same
+
+
+def _constant(op: Any, index: int) -> Any:
+    """An operand as array, where it is a constant."""
+    node = op.input_value(index).get_node()
+    return node.get_data() if node.get_type_name() == "Constant" else None
+
+
+_INTERPOLATION: Final = (
+    "mode",
+    "shape_calculation_mode",
+    "pads_begin",
+    "pads_end",
+    "coordinate_transformation_mode",
+    "nearest_mode",
+    "antialias",
+    "cube_coeff",
+)
+_FORMS: Final[Mapping[tuple[str, str], Callable[[Any], Any]]] = {
+    ("Softmax", "opset8"): _softmax,
+    ("MaxPool", "opset8"): _max_pool,
+    ("MaxPool", "opset14"): _max_pool,
+    ("Pad", "opset12"): _pad,
+    ("Broadcast", "opset3"): _broadcast,
+    ("Interpolate", "opset11"): _interpolate,
+    ("Divide", "opset1"): _quotient,
+    ("Subtract", "opset1"): _difference,
+}
+
+
+# ---- products with a bias ----------------------------------------------------------------------
 
 
 def _has_bias(op: Any) -> bool:
@@ -92,8 +235,3 @@ def _clamp(op: Any) -> None:
     made.set_friendly_name(f"{op.get_friendly_name()}/Clamp")
     for use in uses:
         use.replace_source_output(made.output(0))
-
-
-def _move_uses(old: Any, new: Any) -> None:
-    for use in list(old.output(0).get_target_inputs()):
-        use.replace_source_output(new.output(0))

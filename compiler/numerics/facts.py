@@ -28,9 +28,7 @@ def required_inputs(graph: Graph) -> dict[str, Type]:
 
 def retyped_outputs(graph: Graph, other: Graph) -> dict[str, DType]:
     """Outputs that are of fewer bits in another form of a graph: their type in the graph itself."""
-    floats = {
-        name: dtype for name, dtype in _output_types(graph).items() if dtype.is_float
-    }
+    floats = {name: dtype for name, dtype in _output_types(graph).items() if dtype.is_float}
     return {
         name: floats[name]
         for name, dtype in _output_types(other).items()

@@ -41,6 +41,18 @@ def test_every_class_has_sources_in_words() -> None:
 
 
 @pytest.mark.parametrize(
+    ("mode", "op_class"), [(b"nearest", "clear"), (b"linear", "deny"), (None, "deny")]
+)
+def test_a_row_may_speak_of_some_operations_only(mode: bytes | None, op_class: str) -> None:
+    attributes: dict[str, object] = {"mode": mode}
+    found = LISTS.find("Resize", lambda name: attributes.get(name))
+    assert found is not None
+    assert found.op_class == op_class
+    assert LISTS.find("Conv", lambda _: None) == LISTS.by_op["Conv"]
+    assert LISTS.find("NoSuchOperator", lambda _: None) is None
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"sources": ["nobody"]}, "unknown sources: nobody"),
