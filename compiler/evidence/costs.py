@@ -51,6 +51,7 @@ _WARM_UP: Final = 5
 _SEED: Final = 5
 _SIMPLER: Final = 1e-6
 """How much less the error has to be for another term."""
+_OPERANDS: Final = {"Tanh": 1, "Add": 2, "Mul": 2}
 _KINDS: Final[tuple[tuple[Precision, str], ...]] = (("fp32", ""), ("int8", "int8"))
 _STEP: Final = np.float32(0.05)
 _ZERO: Final = np.uint8(128)
@@ -61,7 +62,8 @@ class Case:
     """One operation of a chain: its result is as large as its operand.
 
     Attributes:
-        op: ``Conv``, ``MatMul``, or ``Tanh`` for what costs the same in both chains.
+        op: ``Conv``, ``MatMul``, an elementwise operator, or ``Tanh`` for what costs the same in
+            both chains.
         channels: of operand and result.
         size: rows and columns of an image; rows of a matrix.
         kernel: width of the window.
@@ -102,8 +104,8 @@ class Case:
         build, draw = Builder(graph, "costs", (value.node,)), np.random.default_rng(_SEED)
         for _ in range(length):
             operand = _converted(build, value) if self.quantized else value
-            if self.op == "Tanh":
-                value = build.node("Tanh", [operand]).output
+            if self.op in _OPERANDS:
+                value = build.node(self.op, [operand] * _OPERANDS[self.op]).output
                 continue
             attributes: dict[str, Any] = {}
             if self.op == "Conv":
@@ -138,7 +140,9 @@ PRODUCTS: Final = (
 DEPTHWISE: Final = tuple(
     Case("Conv", c, s, k, depthwise=True) for c, s, k in ((32, 28, 3), (64, 14, 3), (128, 14, 5))
 )
-ELEMENTWISE: Final = tuple(Case("Tanh", c, s) for c, s in ((32, 28), (128, 14), (128, 28)))
+_IMAGES: Final = ((32, 28), (128, 14), (128, 28))
+CONVERTED: Final = tuple(Case("Tanh", c, s) for c, s in _IMAGES)
+ELEMENTWISE: Final = tuple(Case(op, c, s) for op in ("Add", "Mul") for c, s in _IMAGES)
 
 
 def _converted(build: Builder, value: Value) -> Value:
@@ -162,9 +166,9 @@ def measure_costs(runtime: str) -> Profile:
     if host.target is None or known is None:
         raise TargetError("host-unknown", host.verdict, hint="costs are kept for the targets only")
     prices = Prices(load_target(host.target.id), described, {})
-    plain = (*PRODUCTS, *DEPTHWISE, *ELEMENTWISE)
-    lowered = [_as(case, "int8") for case in (*PRODUCTS, *DEPTHWISE)]
-    pairs = [_as(case, "pair") for case in ELEMENTWISE]
+    plain = (*PRODUCTS, *DEPTHWISE, *ELEMENTWISE, *CONVERTED)
+    lowered = [_as(case, "int8") for case in (*PRODUCTS, *DEPTHWISE, *ELEMENTWISE)]
+    pairs = [_as(case, "pair") for case in CONVERTED]
     with tempfile.TemporaryDirectory(prefix="optc-costs-") as folder:
         cycles = {
             case: _seconds(case, described.id, Path(folder)) * ASSUMED_GHZ * 1e9
@@ -179,14 +183,17 @@ def measure_costs(runtime: str) -> Profile:
         found["operation"][precision] = fit[2]
         per_mac = [(cycles[c] - fit[2]) / c.macs for c in (_as(d, kind) for d in DEPTHWISE)]
         found["depthwise"][precision] = _rounded(max(statistics.median(per_mac), 0.0))
+        if "*" not in known.fused_behind.get(precision, ()):  # a chain would be one operation
+            own = [(cycles[c] - fit[2]) / c.elements for c in (_as(e, kind) for e in ELEMENTWISE)]
+            found["elementwise"][precision] = _rounded(max(statistics.median(own), 0.0))
     extra = [
         (cycles[_as(c, "pair")] - cycles[c] - 2 * found["operation"]["fp32"]) / c.elements
-        for c in ELEMENTWISE
+        for c in CONVERTED
     ]
     found["quantize"] = found["dequantize"] = _rounded(max(statistics.median(extra), 0.0) / 2)
     version = library_version(described.package)
     found["evidence"] = (
-        f"optc targets costs, {described.id} {version} on {host.product}; elementwise, move and "
+        f"optc targets costs, {described.id} {version} on {host.product}; move and "
         "fused_behind are those of the descriptor"
     )
     found["confidence"] = "medium"
@@ -210,6 +217,7 @@ def describe_costs(found: Profile) -> str:
         ("share of the peak that products reach", costs.efficiency),
         ("element of the result of a product", costs.result),
         ("multiply-add of a depthwise convolution", costs.depthwise),
+        ("element of any other operation", costs.elementwise),
         ("operation", costs.operation),
     ):
         lines.append(f"{name}: " + ", ".join(f"{rate:g} in {kind}" for kind, rate in rates.items()))

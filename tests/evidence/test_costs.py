@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +17,17 @@ from optc.cli import main
 from optc.emit.onnx import save_model
 from optc.errors import CapabilityError, TargetError
 from optc.evidence import costs
-from optc.evidence.costs import DEPTHWISE, PRODUCTS, Case, describe_costs, measure_costs
+from optc.evidence.costs import (
+    DEPTHWISE,
+    ELEMENTWISE,
+    PRODUCTS,
+    Case,
+    describe_costs,
+    measure_costs,
+)
 from optc.numerics.evaluate import open_session
-from optc.targets import detect_host, load_runtime, load_target, read_profile
+from optc.numerics.timing import ASSUMED_GHZ
+from optc.targets import detect_host, host_capabilities, load_runtime, load_target, read_profile
 from optc.targets.runtimes import Profile
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "recipes" / "quickstart"
@@ -98,6 +107,31 @@ def test_this_machine_is_measured(
     assert found.runtime == "onnxruntime"
     assert 0 < found.costs.efficiency["fp32"] <= 1
     assert all(rate >= 0 for rate in (*found.costs.result.values(), found.costs.quantize))
+
+
+@pytest.mark.skipif(detect_host().target is None, reason="this CPU is none of the targets")
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_elementwise_operations_are_measured_where_a_chain_is_not_one_operation(
+    runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seconds(case: Case, *rest: Any) -> float:
+        cycles = 500.0
+        if case in ELEMENTWISE:
+            cycles += 3 * case.elements
+        elif replace(case, quantized="") in ELEMENTWISE:
+            cycles += 7 * case.elements
+        else:
+            cycles += 2 * case.macs
+        return cycles / (ASSUMED_GHZ * 1e9)
+
+    monkeypatch.setattr(costs, "_seconds", seconds)
+    found = measure_costs(runtime).costs.elementwise
+    known = load_runtime(runtime).costs_on(host_capabilities())
+    assert known is not None
+    if runtime == "onnxruntime":
+        assert found == {"fp32": pytest.approx(3, abs=0.1), "int8": pytest.approx(7, abs=0.1)}
+    else:
+        assert found == known.elementwise
 
 
 def test_a_machine_that_is_no_target_has_no_profile(monkeypatch: pytest.MonkeyPatch) -> None:
