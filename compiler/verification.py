@@ -95,7 +95,7 @@ def verify_artifact(
         GoalMissed: the result does not load, or its outputs differ from the source's.
     """
     cut = first_quantizing(steps, source(), result)
-    check = _Check(emitter, source, result, progress, quantizes=cut is not None)
+    check = _Check(emitter, source, result, steps, progress, quantizes=cut is not None)
     try:
         session = check.open_result(artifact, result)
     except ModelError as error:
@@ -139,9 +139,10 @@ class _Check:
         emitter: Emitter,
         source: Callable[[], Graph],
         result: Form,
+        steps: Sequence[PlannedStep],
         progress: Progress | None,
         *,
-        quantizes: bool = False,
+        quantizes: bool,
     ) -> None:
         self.emitter = emitter
         self.recipe = recipe = emitter.recipe
@@ -162,11 +163,10 @@ class _Check:
         if self.as_written:
             self.notes.append(_SIMULATED if quantizes else _AS_WRITTEN)
         self.expected = self._open_source(self.optimize)
-        self.retyped = retyped_outputs(graph, written)
-        types, limits = required_inputs(graph), index_limits(graph)
-        self.samples = Samples(
-            recipe, types, limits, self.expected, self._tell, calibrated=quantizes
-        )
+        asked = any(step.run is not None and not step.run.keeps_interface for step in steps)
+        self.retyped = retyped_outputs(graph, written) if asked else {}
+        known = required_inputs(graph), index_limits(graph)
+        self.samples = Samples(recipe, *known, self.expected, self._tell, calibrated=quantizes)
         self.feeds = self.samples.feeds
 
     def _bounds(self, result: Graph) -> dict[str, Tolerance]:

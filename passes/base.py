@@ -127,6 +127,8 @@ class Pass:
         retypes: whether it changes element types of operations where they stand: what it saves is
             then seen on the whole graph only.
         needs_reference: whether it looks at the graph before precision was lowered.
+        keeps_interface: whether graph inputs and outputs keep their types; where none may change
+            them, verification takes another type for an error.
     """
 
     name: ClassVar[str]
@@ -137,6 +139,7 @@ class Pass:
     quantizes: ClassVar[bool] = False
     retypes: ClassVar[bool] = False
     needs_reference: ClassVar[bool] = False
+    keeps_interface: ClassVar[bool] = True
 
     def __init__(self, options: PassOptions | None = None) -> None:
         self.options = options if options is not None else self.Options()

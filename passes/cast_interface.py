@@ -12,14 +12,14 @@ Source: ONNX operator Cast-13 (bfloat16).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
 from optc.errors import CapabilityError, ModelError, did_you_mean
-from optc.ir import Attr, AttrKind, DType, Kind, Origin, TensorType
+from optc.ir import DType, Kind
 from optc.passes.base import Pass, PassOptions, PassResult
+from optc.passes.precision_casts import add_cast, typed
 from optc.passes.precision_sites import cast_types, dtype_of
 from optc.rewrite.driver import remove_unused
 from optc.rewrite.trace import Trace
@@ -48,6 +48,7 @@ class CastInterface(Pass):
 
     name = "cast-interface"
     Options = CastInterfaceOptions
+    keeps_interface = False
 
     def apply(self, graph: Graph, context: PassContext) -> PassResult:
         """Retype what is asked for.
@@ -122,13 +123,13 @@ def _dtype(graph: Graph, port: Node) -> DType | None:
 def _retype_input(graph: Graph, value: Value) -> None:
     """Let an input be bf16; what wants float32 shares a Cast."""
     uses = [*graph.uses(value)]
-    graph.set_type(value, _typed(value, DType.BF16))
+    graph.set_type(value, typed(value, DType.BF16))
     for cast in dict.fromkeys(use.node for use in uses if _casts_to_bf16(graph, use.node)):
         graph.replace_uses(cast.output, value)
         graph.remove(cast)
     others = [use for use in uses if use.node in graph]
     if others:
-        wide = _cast(graph, value, DType.F32)
+        wide = add_cast(graph, value, DType.F32, f"{value.name}_f32", CastInterface.name)
         for use in others:
             graph.set_operand(use.node, use.key, wide)
 
@@ -144,25 +145,8 @@ def _retype_output(graph: Graph, output: Node) -> None:
     maker, found = value.node, None
     if maker.is_op("Cast") and cast_types(graph, maker) == (DType.BF16, DType.F32):
         found = graph.operand(maker, 0)
-    made = found or _cast(graph, value, DType.BF16)
+    made = found or add_cast(graph, value, DType.BF16, f"{value.name}_bf16", CastInterface.name)
     graph.set_operand(output, 0, made)
     graph.set_declared(output, made.type)
     if found is not None:
         remove_unused(graph, [maker])
-
-
-def _cast(graph: Graph, value: Value, dtype: DType) -> Value:
-    node = graph.add(
-        "Cast",
-        [value],
-        outputs=[graph.fresh_name(f"{value.name}_{dtype.value}")],
-        attributes={"to": Attr(AttrKind.INT, dtype.onnx)},
-        types=[_typed(value, dtype)],
-        origin=Origin(CastInterface.name, (value.name,)),
-    )
-    return node.output
-
-
-def _typed(value: Value, dtype: DType) -> TensorType:
-    assert isinstance(value.type, TensorType)
-    return replace(value.type, dtype=dtype)

@@ -139,7 +139,7 @@ class _Writer:
     def _lower(self, value: Value) -> None:
         """Make a result bf16, and give its other users a Cast."""
         graph, others = self._graph, self._uses(value, low=False)
-        graph.set_type(value, _typed(value, DType.BF16))
+        graph.set_type(value, typed(value, DType.BF16))
         if not others:
             return
         name = value.name
@@ -208,15 +208,34 @@ class _Writer:
 
     def _cast(self, value: Value, dtype: DType, name: str) -> Value:
         self.counts["insert-cast"] += 1
-        node = self._graph.add(
-            "Cast",
-            [value],
-            outputs=[self._graph.fresh_name(name)],
-            attributes={"to": Attr(AttrKind.INT, dtype.onnx)},
-            types=[_typed(value, dtype)],
-            origin=Origin(self._made_by, (_maker(value),)),
-        )
-        return node.output
+        return add_cast(self._graph, value, dtype, name, self._made_by)
+
+
+def add_cast(graph: Graph, value: Value, dtype: DType, name: str, made_by: str) -> Value:
+    """A value in another element type, as the result of a new Cast.
+
+    Args:
+        graph: the graph.
+        value: a tensor of known type.
+        dtype: the element type.
+        name: what the result is called, where that is free.
+        made_by: the pass that does it.
+    """
+    node = graph.add(
+        "Cast",
+        [value],
+        outputs=[graph.fresh_name(name)],
+        attributes={"to": Attr(AttrKind.INT, dtype.onnx)},
+        types=[typed(value, dtype)],
+        origin=Origin(made_by, (_maker(value),)),
+    )
+    return node.output
+
+
+def typed(value: Value, dtype: DType) -> TensorType:
+    """The type of a tensor with another element type."""
+    assert isinstance(value.type, TensorType)
+    return replace(value.type, dtype=dtype)
 
 
 def finite(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -227,8 +246,3 @@ def finite(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _maker(value: Value) -> Origin | str:
     return value.node.source_origin() if value.node.kind is Kind.OP else value.name
-
-
-def _typed(value: Value, dtype: DType) -> TensorType:
-    assert isinstance(value.type, TensorType)
-    return replace(value.type, dtype=dtype)

@@ -78,15 +78,16 @@ class PrecisionLists(Descriptor):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        seen: set[str] = set()
+        seen: set[tuple[str, ...]] = set()
         for row in self.lists:
             if unknown := set(row.sources) - self.sources.keys():
                 raise ValueError(f"unknown sources: {', '.join(sorted(unknown))}")
-            if row.where:
-                continue
-            if twice := seen & set(row.ops):
-                raise ValueError(f"operators that stand twice: {', '.join(sorted(twice))}")
-            seen |= set(row.ops)
+            where = tuple(f"{name}={value}" for name, value in sorted(row.where.items()))
+            rows = {(op, *where) for op in row.ops}
+            if twice := seen & rows:
+                names = sorted(op for op, *_ in twice)
+                raise ValueError(f"operators that stand twice: {', '.join(names)}")
+            seen |= rows
         return self
 
     @cached_property

@@ -147,7 +147,8 @@ def _quotient(op: Any) -> Any:
         return None
     above, below = _constant(op, 0), _constant(op, 1)
     if below is not None:
-        return opset1.multiply(op.input_value(0), np.float32(1) / below)
+        with np.errstate(divide="ignore"):
+            return opset1.multiply(op.input_value(0), np.float32(1) / below)
     inverse = opset1.power(op.input_value(1), np.float32(-1))
     if above is not None and above.size == 1 and above.item() == 1:
         return inverse

@@ -12,7 +12,7 @@ import pytest
 import optc
 from helpers.bf16 import assert_lean, cast, casts, dtype, model
 from helpers.promises import run_pass
-from optc.errors import CapabilityError, ModelError
+from optc.errors import CapabilityError, GoalMissed, ModelError
 from optc.ir import DType, Graph, clone
 from optc.ir.verify import verify
 from optc.passes import CastInterface
@@ -136,6 +136,23 @@ def test_an_opset_without_bf16_is_an_error_with_the_repair() -> None:
         change(graph)
     assert caught.value.hint == "put `upgrade-opset: {to: 13}` before it"
     assert interface(graph) == {"x": "f32", "y": "f32"}
+
+
+def test_an_output_of_another_type_that_no_pass_owns_up_to_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CastInterface, "keeps_interface", True)
+    recipe = {
+        "schema_version": 1,
+        "model": str(QUICKSTART / "mnist_mobilenet.onnx"),
+        "targets": ["cascadelake"],
+        "pipeline": ["infer-shapes", "cast-interface"],
+        "output": str(tmp_path / "out"),
+    }
+    with pytest.raises(GoalMissed, match="float32 became bfloat16") as caught:
+        optc.compile(recipe)
+    assert "begins with pass cast-interface" in caught.value.message
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

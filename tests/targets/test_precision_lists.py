@@ -57,11 +57,13 @@ def test_a_row_may_speak_of_some_operations_only(mode: bytes | None, op_class: s
     [
         ({"sources": ["nobody"]}, "unknown sources: nobody"),
         ({"ops": ["Add", "Conv"]}, "operators that stand twice: Conv"),
+        ({"ops": ["Add", "Add2"], "where": {"mode": "x"}}, "operators that stand twice: Add"),
     ],
 )
 def test_inconsistent_lists_are_refused(change: dict[str, object], message: str) -> None:
     data = LISTS.model_dump(by_alias=True, mode="json")
     row = {"class": "infer", "reason": "a test", "ops": ["Add"], "sources": ["tensorflow"]}
-    data["lists"] = [data["lists"][0], row | change]
+    special = row | {"where": {"mode": "x"}}
+    data["lists"] = [data["lists"][0], special, row | change]
     with pytest.raises(ValidationError, match=message):
         PrecisionLists.model_validate(data)
