@@ -12,6 +12,7 @@ from optc.ir.ops import Trait, info
 from optc.ir.types import DType
 from optc.numerics.traffic import precision
 from optc.passes import CastBf16
+from optc.passes.precision_tail import hint_tail
 from optc.passes.selector import selected, unmatched
 from optc.targets import load_runtime, missing_capability
 from optc.targets.conversion import unconvertible
@@ -77,6 +78,11 @@ class Emitter:
         return self.recipe.emit.format == "openvino"
 
     @property
+    def by_hint(self) -> bool:
+        """Whether bf16 is left to the runtime, which its precision hint tells."""
+        return self.is_ir and self.recipe.emit.bf16 == "implicit"
+
+    @property
     def engine(self) -> str:
         """The runtime that `open` loads an emitted model in."""
         return "openvino" if self.is_ir else "onnxruntime"
@@ -120,15 +126,14 @@ class Emitter:
         """
         from optc.numerics.twin import computing, widen
 
-        implicit = self.is_ir and self.recipe.emit.bf16 == "implicit"
         stated = graph
         if next(computing(graph), None) is None:
-            if context is None or not implicit or not context.decisions.has("bf16"):
+            if context is None or not self.by_hint or not context.decisions.has("bf16"):
                 return Form(graph)
             stated = clone(graph)
             if not CastBf16().apply(stated, context).changed:
                 return Form(graph)
-        if not implicit:
+        if not self.by_hint:
             return Form(graph, stated=graph)
         wide = widen(stated)
         return Form(wide.graph, wide.lowered, stated)
@@ -278,15 +283,17 @@ class Emitter:
         """The operations that stay fp32 where the runtime is told to compute in bf16.
 
         Where the graph was planned in bf16 these are all others in fp32: not what computes in int8
-        or on integers, and not the quantization around it, which has kernels of its own.
+        or on integers, and not the quantization around it, which has kernels of its own. What the
+        hint does not reach needs no mark, and may run as a part of the product in front of it.
         """
         chosen = self.recipe.emit.keep_fp32
+        unmarked = form.lowered | hint_tail(form.graph, load_runtime("openvino"))
         return [
             node
             for nested in form.graph.walk()
             for node in nested.ordered()
             if selected(chosen, node)
-            or (form.lowered and node not in form.lowered and _is_fp32(nested, node))
+            or (form.lowered and node not in unmarked and _is_fp32(nested, node))
         ]
 
     def _bounds(self) -> dict[str, str]:

@@ -129,9 +129,9 @@ def cost_digest(plan: TargetPlan) -> str:
 
 
 def target_digest(plan: TargetPlan) -> str:
-    """Digest of what passes can learn of the target: its descriptor, and the runtime."""
-    known = plan.context.described
-    return digest_of("target", known.model_dump_json(), plan.runtime.model_dump_json())
+    """Digest of what passes can learn of the target: its descriptor, the runtime and its hint."""
+    context, runtime = plan.context, plan.runtime.model_dump_json()
+    return digest_of("target", context.described.model_dump_json(), runtime, context.by_hint)
 
 
 def data_digest(recipe: Recipe, context: PassContext) -> str | None:

@@ -48,6 +48,7 @@ class TargetPlan:
         lowering: what writes operators in the forms that the runtime computes fastest, after them.
         lead: the target that precisions are planned for, where one file serves it and this one.
         profile: the machine whose costs the runtime has; None: those of its descriptor.
+        by_hint: whether bf16 is left to the runtime, told by its precision hint.
     """
 
     target: Target
@@ -56,6 +57,7 @@ class TargetPlan:
     lowering: tuple[PlannedStep, ...] = ()
     lead: Target | None = None
     profile: Profile | None = None
+    by_hint: bool = False
 
     @property
     def steps(self) -> tuple[PlannedStep, ...]:
@@ -66,7 +68,9 @@ class TargetPlan:
     def context(self) -> PassContext:
         """What passes may know."""
         cpu = self.lead or self.target
-        return PassContext(cpu.id, self.runtime.id, cpu=cpu, engine=self.runtime)
+        return PassContext(
+            cpu.id, self.runtime.id, cpu=cpu, engine=self.runtime, by_hint=self.by_hint
+        )
 
     def shares_with(self, other: TargetPlan) -> bool:
         """Whether both run the same passes with the same options, and they see the same target."""
@@ -177,7 +181,7 @@ def _leads(
         least = _weakest(targets)
         return tuple(None if target is least else least for target in targets)
     asks = any(s.when == "bf16" or "bf16" in s.pass_type.requires for s in recipe.pipeline)
-    if not asks or recipe.emit.format != "openvino" or recipe.emit.bf16 != "implicit":
+    if not asks or not Emitter(recipe).by_hint:
         return (None,) * len(targets)
     able = [t for t in targets if "bf16" in available_capabilities(t, runtime)]
     return tuple(None if target in able else _alike(target, able) for target in targets)
@@ -230,7 +234,8 @@ def _target_plan(
         domains=() if is_ir else recipe.emit.allowed_domains(runtime.domains),
         keep_canonical=is_ir,
     )
-    return TargetPlan(target, runtime, tuple(steps), lowering, lead, profile)
+    by_hint = Emitter(recipe).by_hint
+    return TargetPlan(target, runtime, tuple(steps), lowering, lead, profile, by_hint)
 
 
 def lowering_steps(

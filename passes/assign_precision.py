@@ -28,6 +28,7 @@ from optc.passes.precision_plan import Prices, plan_graph
 from optc.passes.precision_roots import rooted_differences
 from optc.passes.precision_search import Judge, meet
 from optc.passes.precision_sites import Classifier
+from optc.passes.precision_tail import hint_tail
 from optc.passes.precision_values import MASKING, Values, constant_hazard
 from optc.passes.selector import Keep, OpSelector, unmatched
 from optc.rewrite.trace import Trace
@@ -181,6 +182,8 @@ def assign(
     for nested in tuple(graph.walk()):
         known = ((node, classifier.site(nested, node)) for node in nested.ordered())
         own = {n: _with_constants(nested, s, saturate) for n, s in known if s is not None}
+        if context.by_hint and nested is graph:
+            _without_tail(graph, own, context)
         for node, reason in rooted_differences(nested).items():
             if node in own and own[node].side == "free":
                 own[node] = own[node].denied("cancellation", reason)
@@ -249,6 +252,19 @@ def _unmatched(graph: Graph, options: AssignPrecisionOptions) -> list[str]:
         for name in _LISTS
         for selector in unmatched(getattr(options, name), graph)
     ]
+
+
+def _without_tail(graph: Graph, sites: dict[Node, Site], context: PassContext) -> None:
+    """Fix high what the hint does not lower, even where the recipe asks for bf16."""
+    runtime = context.executes
+    for node in hint_tail(graph, runtime):
+        site = sites.get(node)
+        if site is not None and (site.side == "free" or site.forced):
+            reason = (
+                f"{runtime.id}: behind its last products a model stays fp32 under the precision "
+                "hint; `emit: {bf16: explicit}` states bf16 there"
+            )
+            sites[node] = site.denied("hint", reason)
 
 
 def _with_constants(graph: Graph, site: Site, saturate: bool) -> Site:

@@ -55,6 +55,8 @@ class PassContext:
         reference: the graph as it was before a pass lowered its precision; None where none did.
             Only for passes with `needs_reference`.
         goals: accuracy goals of the recipe; only with an observer.
+        by_hint: whether the runtime is left to lower the model to bf16, told by its precision hint,
+            and not by types in the model.
     """
 
     target: str = "cascadelake"
@@ -65,6 +67,7 @@ class PassContext:
     engine: Runtime | None = None
     reference: Graph | None = None
     goals: tuple[AccuracyGoal, ...] = ()
+    by_hint: bool = False
 
     @property
     def described(self) -> Target:

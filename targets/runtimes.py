@@ -178,6 +178,17 @@ class LostMarks(Versioned):
     confidence: Confidence = Field(description="how sure that is")
 
 
+class HintTail(Descriptor):
+    """What a precision hint lowers of a model: all but what follows the last products.
+
+    Between the last operator of `after` and a float32 output the runtime leaves everything in fp32.
+    """
+
+    after: Some[Text] = Field(description="the operators, by their ONNX names")
+    evidence: Text = Field(description="measurement or document")
+    confidence: Confidence = Field(description="how sure that is")
+
+
 class ExecutedName(Descriptor):
     """What the name of an executed kernel or operator says about its precision."""
 
@@ -261,6 +272,9 @@ class Runtime(Descriptor):
     )
     lost_marks: tuple[LostMarks, ...] = Field(
         default=(), description="operators that it lowers to bf16 whatever their marks say"
+    )
+    hint_tail: HintTail | None = Field(
+        default=None, description="what its precision hint does not lower; null: no such hint"
     )
     defaults: tuple[PassDefaults, ...] = Field(
         default=(), description="options of passes where a recipe does not give them"
