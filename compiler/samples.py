@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 from optc.frontend.onnx import read_tensor
 from optc.numerics.data import open_dataset
+from optc.numerics.facts import index_limits, required_inputs
 from optc.numerics.inputs import InputHints, synthetic_inputs, workable_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from optc.ir import Graph
     from optc.ir.types import Type
-    from optc.numerics.batches import Batch
+    from optc.numerics.batches import Batch, Dataset
     from optc.numerics.evaluate import Session
     from optc.numerics.values import Feeds
     from optc.recipe import Recipe
@@ -89,19 +91,46 @@ class Samples:
         return feeds
 
     def _read(self, data: CalibrationData | ValidationData, limit: int | None) -> Iterator[Batch]:
-        dataset = open_dataset(
-            self._recipe.locate(data.path),
-            self._types,
-            split=data.split or "",
-            labels=getattr(data, "labels", None) or "",
-            limit=limit,
-            hints=data_hints(self._recipe, self._limits),
-            read_value=read_tensor,
-            source=data.source,
-        )
+        dataset = _opened(self._recipe, data, self._types, self._limits, limit)
         for batch in dataset.batches(_BATCH):
             self._tell("accuracy", batch.start, dataset.samples)
             yield batch
+
+
+def check_validation(recipe: Recipe, graph: Graph) -> None:
+    """Refuse validation data that is not there or does not fit, before any work.
+
+    What a package loads is not asked for: that may be work itself.
+
+    Args:
+        recipe: the recipe.
+        graph: the source model.
+
+    Raises:
+        DataError: the data does not fit the model.
+    """
+    data = recipe.data.validation
+    if data is not None and data.source is None:
+        _opened(recipe, data, required_inputs(graph), index_limits(graph), data.samples)
+
+
+def _opened(
+    recipe: Recipe,
+    data: CalibrationData | ValidationData,
+    types: Mapping[str, Type],
+    limits: Mapping[str, int],
+    limit: int | None,
+) -> Dataset:
+    return open_dataset(
+        recipe.locate(data.path),
+        types,
+        split=data.split or "",
+        labels=getattr(data, "labels", None) or "",
+        limit=limit,
+        hints=data_hints(recipe, limits),
+        read_value=read_tensor,
+        source=data.source,
+    )
 
 
 def input_hints(recipe: Recipe, limits: Mapping[str, int], *, largest: bool = False) -> InputHints:

@@ -10,7 +10,7 @@ import onnx.parser
 import pytest
 
 import optc
-from optc.errors import GoalMissed
+from optc.errors import DataError, GoalMissed
 from optc.ir import Tensor
 from optc.passes import RemoveDead, RemoveDuplicates, RemoveIdentity
 from optc.passes.base import PassContext, PassResult
@@ -108,6 +108,18 @@ def test_between_steps_canonical_operations_are_lowered(
         optc.compile({**recipe, "pipeline": steps})
     assert caught.value.code == "verification-failed"
     assert f"begins with pass {where} (step " in caught.value.message
+
+
+def test_validation_data_is_looked_for_before_any_pass_runs(
+    recipe: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(self: object, graph: Graph, context: PassContext) -> PassResult:
+        raise AssertionError
+
+    monkeypatch.setattr(RemoveIdentity, "apply", never)
+    with pytest.raises(DataError) as caught:
+        optc.compile({**recipe, "data": {"validation": {"path": str(tmp_path / "none.npz")}}})
+    assert caught.value.code == "data-not-found"
 
 
 def test_seeded_inputs_and_their_warning_about_goals(recipe: dict[str, object]) -> None:
