@@ -72,10 +72,12 @@ class Emulation:
     Attributes:
         runner: the model; None where it cannot be opened here.
         notes: what it computes in on this CPU, and what OpenVINO makes of its marks.
+        rounds: whether it computes in bf16 on this CPU, as the twin does, and not in fp32.
     """
 
     runner: Runner | None
     notes: tuple[str, ...] = ()
+    rounds: bool = True
 
 
 def open_emulation(emitter: Emitter, artifact: Path, form: Form) -> Emulation:
@@ -91,13 +93,13 @@ def open_emulation(emitter: Emitter, artifact: Path, form: Form) -> Emulation:
     except CapabilityError as error:
         return Emulation(None, (f"the written model was not loaded: {error.message}",))
     if not emulates:
-        return Emulation(runner, (_NOT_HERE,))
+        return Emulation(runner, (_NOT_HERE,), rounds=False)
     if not form.lowered:
         return Emulation(runner)
     reported = runner.native.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if reported != _BF16:
         note = f"OpenVINO was told to compute in bf16 and computes in {reported}"
-        return Emulation(runner, (note,))
+        return Emulation(runner, (note,), rounds=False)
     lost = lost_marks(_layers(runner.native), emitter.kept_labels(form), names_of(form.labels))
     shown = f"{len(lost)} operations that are to stay fp32 run in bf16: {', '.join(lost[:_SHOWN])}"
     return Emulation(runner, (shown,) if lost else ())

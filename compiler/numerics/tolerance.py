@@ -34,6 +34,10 @@ _NOISE_FACTOR: Final = 4.0  # two more draws from the distribution that the nois
 # integer kernels round some elements to the neighbouring step, 1 % of the output on real networks.
 _NOISE_LIMIT: Final = 2.0**-5
 _PEAK_LIMIT: Final = 2.0**-4
+# The same for results in bfloat16: an output that has nothing to do with the expected one is off by
+# as much as all of it, or more.
+_BF16_LIMIT: Final = 2.0**-1
+_BF16_PEAK_LIMIT: Final = 1.0
 _FP32: Final = 2.0**-24
 _SMALLEST: Final = 2.0**-126  # float32 below this is subnormal, which kernels may flush to zero
 
@@ -121,16 +125,21 @@ class Tolerance:
             reason="given by the recipe",
         )
 
-    def widened(self, noise: Noise) -> Tolerance:
+    def widened(self, noise: Noise, *, bf16: bool = False) -> Tolerance:
         """At least four times the measured noise of the source model, within reason.
+
+        Args:
+            noise: what was measured.
+            bf16: whether that is with roundings in bfloat16.
 
         Integer results such as ArgMax jump where two candidates are nearly equal. They may differ
         on four times the share of elements that jump in the source model itself; on none if none
         does.
         """
-        relative = min(_NOISE_FACTOR * noise.relative, _NOISE_LIMIT)
-        peak = min(_NOISE_FACTOR * noise.peak, _PEAK_LIMIT)
-        flips = min(_NOISE_FACTOR * noise.flips, _NOISE_LIMIT)
+        most, most_peak = (_BF16_LIMIT, _BF16_PEAK_LIMIT) if bf16 else (_NOISE_LIMIT, _PEAK_LIMIT)
+        relative = min(_NOISE_FACTOR * noise.relative, most)
+        peak = min(_NOISE_FACTOR * noise.peak, most_peak)
+        flips = min(_NOISE_FACTOR * noise.flips, most)
         wider = (relative > self.relative, peak > self.peak, flips > self.flips, not noise.stable)
         if not any(wider):
             return self
