@@ -3,10 +3,10 @@
     Conv(x, W)  =  Clip(Conv(x, W), lowest float, highest float)
 
 A runtime that computes a convolution of integers has to multiply its sums by the scales, and may
-take that multiplication into the QuantizeLinear behind. Where something else uses the result as
-well, and sizes are known at run time only, it multiplies twice. An addition or activation directly
-behind the convolution keeps the two apart; where the model has none, a Clip does, which is computed
-within the convolution.
+move that multiplication into or past what follows: a QuantizeLinear, a pool, a Relu, a Resize, a
+multiplication by a constant. Where something else uses the result as well, and sizes are known at
+run time only, it multiplies twice. An addition or activation directly behind the convolution keeps
+the two apart; where the model has none, a Clip does, which is computed within the convolution.
 Source: ONNX operators Clip-6 (attributes), Clip-11 (operands);
 tests/passes/test_guard_convolutions.py shows what goes wrong without.
 """
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
+from optc.ir import Kind
+from optc.ir.ops import Trait, info
 from optc.ir.shape_site import shape_of
 from optc.passes.base import Pass, PassResult
 from optc.passes.quantized import dequantize_before
@@ -34,7 +36,7 @@ _LIMIT: Final = float(np.finfo(np.float32).max)
 
 
 class GuardConvolutions(Pass):
-    """Keep the scale of an int8 convolution out of the QuantizeLinear that shares its result.
+    """Keep the scale of an int8 convolution out of one use of its result where there are others.
 
     Refuses: models below opset 6, which has no Clip as it is needed.
     """
@@ -52,7 +54,7 @@ class GuardConvolutions(Pass):
 
 
 def _is_open(graph: Graph, node: Node) -> bool:
-    """Whether the runtime could take the scale into a QuantizeLinear, and something else not."""
+    """Whether the runtime could take the scale into one use of the result, and not into another."""
     if dequantize_before(graph, graph.operand(node, 0)) is None:
         return False
     shape = shape_of(graph, node.output)
@@ -60,8 +62,19 @@ def _is_open(graph: Graph, node: Node) -> bool:
         return False
     if not _is_zero(graph.operand(node, 2)):
         return False
-    quantizes = [use.node.is_op("QuantizeLinear") for use in graph.uses(node.output)]
-    return any(quantizes) and not all(quantizes)
+    users = [use.node for use in graph.uses(node.output)]
+    while len(users) == 1 and _hands_on(graph, users[0]):
+        users = [use.node for use in graph.uses(users[0].output)]
+    return len(users) > 1 and not all(user.is_op("QuantizeLinear") for user in users)
+
+
+def _hands_on(graph: Graph, node: Node) -> bool:
+    """Whether an operation leaves a scale of its operand a scale of its result."""
+    if node.kind is not Kind.OP or len(node.outputs) != 1:
+        return False
+    if node.is_op("Mul", "Div"):
+        return any(v is not None and v.constant is not None for v in graph.operands(node))
+    return node.is_op("Neg") or info(node).has(Trait.DATA_MOVEMENT)
 
 
 def _is_zero(bias: Value | None) -> bool:

@@ -1,4 +1,4 @@
-"""guard-convolutions: the scale of an int8 convolution stays out of a QuantizeLinear behind."""
+"""guard-convolutions: the scale of an int8 convolution stays out of one of several uses."""
 
 from __future__ import annotations
 
@@ -23,9 +23,31 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+QUANTIZED = "cq = QuantizeLinear (c, cs, cz)  y = DequantizeLinear (cq, cs, cz)"
+SIZES = "sizes = Constant <value = float[4] {1, 1, 2, 2}> ()"
+# What OpenVINO computes wrong without a guard, by what uses the result c of the convolution.
+WRONG = {
+    "quantized": (QUANTIZED, "o = Sigmoid (c)"),
+    "squeeze-and-excitation": ("p = GlobalAveragePool (c)  y = Mul (c, p)", "o = Sigmoid (y)"),
+    "relu": ("y = Relu (c)", "o = Sigmoid (c)"),
+    "resize": (
+        f'{SIZES}  y = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric",'
+        ' nearest_mode = "floor"> (c, , sizes)',
+        "o = Sigmoid (c)",
+    ),
+    "max pool": ("y = MaxPool <kernel_shape = [2, 2]> (c)", "o = Neg (c)"),
+    "scaled": ("m = Mul (c, cs)  y = Relu (m)", "o = Sigmoid (m)"),
+    "moved": (
+        "m = Transpose <perm = [0, 1, 3, 2]> (c)  " + QUANTIZED.replace("(c,", "(m,"),
+        "o = Sigmoid (m)",
+    ),
+}
+
+
 def model(
     second: str = "o = Sigmoid (c)",
     *,
+    first: str = QUANTIZED,
     op: str = "Conv",
     bias: str = "",
     size: str = "H",
@@ -46,8 +68,7 @@ def model(
             xd = DequantizeLinear (xq, xs, xz)
             w = DequantizeLinear (q, s, z)
             c = {op} (xd, w{", b" if bias else ""})
-            cq = QuantizeLinear (c, cs, cz)
-            y = DequantizeLinear (cq, cs, cz)
+            {first}
             {second}
         }}
         """
@@ -78,6 +99,7 @@ def test_a_result_that_is_used_twice_is_guarded(op: str, opset: int) -> None:
         {"second": "o = QuantizeLinear (c, s, cz)"},
         {"bias": "1,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0"},
         {"size": "15", "second": "o = Sigmoid (c)"},
+        {"first": "y = Relu (c)", "second": "o = Sigmoid (y)"},
     ],
 )
 def test_others_stay(options: dict[str, str]) -> None:
@@ -114,17 +136,24 @@ def test_a_float_convolution_stays() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs OpenVINO")
 @pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
 @pytest.mark.parametrize("bias", ["", "0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0"])
-def test_openvino_computes_right_what_was_wrong(op: str, bias: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("first", "second"), WRONG.values(), ids=WRONG)
+def test_openvino_computes_right_what_was_wrong(
+    first: str, second: str, op: str, bias: str, tmp_path: Path
+) -> None:
     def error(graph: Graph, name: str) -> float:
         save_ir(graph, tmp_path / f"{name}.xml")
         feeds = seeded(graph, size=3)
         engine = open_engine(tmp_path / f"{name}.xml", LaunchOptions.default("openvino"))
-        found, exact = np.asarray(engine.run(feeds)["y"]), run(graph, feeds)["y"]
-        return float(np.sqrt(np.square(found - exact).mean() / np.square(exact).mean()))
+        found, exact = engine.run(feeds), run(graph, feeds)
+        return max(
+            float(np.sqrt(np.square(np.asarray(found[n]) - e).mean() / np.square(e).mean()))
+            for n, e in exact.items()
+        )
 
-    graph = model(op=op, bias=bias)
+    graph = model(second, first=first, op=op, bias=bias)
     wrong = error(graph, "wrong")
-    GuardConvolutions().apply(graph, PassContext())
+    assert GuardConvolutions().apply(graph, PassContext()).changed
     assert error(graph, "mended") < 0.02
-    if "avx512" in host_capabilities():  # where it was measured
+    # Where it was measured: without AVX-512 a ConvTranspose is not computed in int8.
+    if (first == QUANTIZED) if "avx512" in host_capabilities() else (op == "Conv"):
         assert wrong > 0.02
