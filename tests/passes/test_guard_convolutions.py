@@ -154,6 +154,8 @@ def test_openvino_computes_right_what_was_wrong(
     wrong = error(graph, "wrong")
     assert GuardConvolutions().apply(graph, PassContext()).changed
     assert error(graph, "mended") < 0.02
-    # Where it was measured: without AVX-512 a ConvTranspose is not computed in int8.
-    if (first == QUANTIZED) if "avx512" in host_capabilities() else (op == "Conv"):
+    # Where it was measured in all versions: without AVX-512 a ConvTranspose is not in int8, and
+    # OpenVINO 2025.4 moves no scale past a Transpose.
+    here = first == QUANTIZED if "avx512" in host_capabilities() else op == "Conv"
+    if here and "Transpose" not in first:
         assert wrong > 0.02
