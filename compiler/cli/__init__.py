@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from contextlib import contextmanager, suppress
+from importlib.machinery import ExtensionFileLoader
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
@@ -34,6 +35,7 @@ _SIGNALS: Final = {
     signal.SIGTERM: "terminated",
     signal.SIGHUP: "hung up",
 }
+_SOON: Final = 0.01  # seconds
 
 
 class _Interrupted(BaseException):
@@ -46,6 +48,10 @@ class _Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         self.number = number
         super().__init__(number)
+
+
+_CAME: Final[list[_Interrupted]] = []
+"""The signal that is ending the process, once one has come."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -78,12 +84,13 @@ def _run(words: list[str], *, as_json: bool) -> int:
     except OptcError as error:
         show_error(error, as_json=as_json)
         return error.exit_code
-    except Exception as error:
+    except Exception as error:  # the last line of defence: a report that can be pasted
         if _is_broken_pipe(error):
             return _pipe_is_broken()
-        if (behind := _signal_behind(error)) is not None:
-            return _interrupted(behind)
-        # The last line of defence: what nobody foresaw becomes a report that can be pasted.
+        # Code that a signal interrupts may make another error of it, as Python 3.11 does where a
+        # class is made, and pydantic, which keeps the text alone.
+        if _CAME:
+            return _interrupted(_CAME[0])
         show_crash(error, words, as_json=as_json)
         return 3
 
@@ -124,6 +131,7 @@ def entry() -> NoReturn:
 def _signals() -> Iterator[None]:
     """Signals that end a process raise an exception, so that nothing stays half-written."""
     before = {}
+    _CAME.clear()
     for number in _SIGNALS:
         with suppress(ValueError):  # not in the main thread, where signals cannot be handled
             handler = signal.getsignal(number)
@@ -133,24 +141,32 @@ def _signals() -> Iterator[None]:
     try:
         yield
     finally:
+        if before:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # what is done needs no end
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if _is_loading(frame):
+        # C code whose initialization fails half-way may crash the process: a little later, then.
+        signal.signal(signal.SIGALRM, lambda _, frame: _interrupt(number, frame))
+        signal.setitimer(signal.ITIMER_REAL, _SOON)
+        return
     for other in _SIGNALS:  # a second one, sent by the impatient, must not stop the cleaning up
         signal.signal(other, signal.SIG_IGN)
-    raise _Interrupted(number)
+    _CAME.append(_Interrupted(number))
+    raise _CAME[0]
 
 
-def _signal_behind(error: BaseException | None) -> _Interrupted | None:
-    """The signal that an error comes from.
-
-    Code that it interrupts may wrap what it raises, as Python 3.11 does where a class is made.
-    """
-    while error is not None and not isinstance(error, _Interrupted):
-        error = error.__cause__ or error.__context__
-    return error
+def _is_loading(frame: FrameType | None) -> bool:
+    """Whether an extension module is being loaded."""
+    while frame is not None:
+        name, loader = frame.f_code.co_name, frame.f_locals.get("self")
+        if name in ("create_module", "exec_module") and isinstance(loader, ExtensionFileLoader):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _interrupted(end: _Interrupted) -> int:

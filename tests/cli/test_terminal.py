@@ -364,6 +364,48 @@ def test_a_signal_while_a_class_is_made_is_no_bug() -> None:
     assert done.stderr == "warning: terminated; an output that was there before is untouched\n"
 
 
+def test_a_signal_of_which_only_the_text_is_left_is_no_bug() -> None:
+    """As in the errors of pydantic, whose Rust code wraps what is raised."""
+    text = """if True:
+        import os, signal, sys
+        from optc import cli
+        def lost(verb):
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except BaseException as error:
+                text = str(error)
+            raise ValueError(text)
+        cli.app_of = lost
+        sys.exit(cli.main(["passes"]))
+    """
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stderr == "warning: terminated; an output that was there before is untouched\n"
+
+
+def test_a_signal_waits_until_an_extension_module_is_loaded() -> None:
+    """One whose initialization is interrupted may end the process with a segmentation fault."""
+    text = """if True:
+        import os, signal, sys, time
+        from importlib.machinery import ExtensionFileLoader
+        from optc import cli
+        class Loader(ExtensionFileLoader):
+            def create_module(self, spec):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.1)
+                print("loaded", flush=True)
+        def load(verb):
+            Loader("made", "made.so").create_module(None)
+            time.sleep(60)
+        cli.app_of = load
+        sys.exit(cli.main(["passes"]))
+    """
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stdout == "loaded\n"
+    assert done.stderr == "warning: terminated; an output that was there before is untouched\n"
+
+
 def test_golden_texts_are_whole_whenever_a_signal_comes(recipe: Path) -> None:
     command = [*OPTC, "golden", "update", recipe.name]
     start = time.perf_counter()
