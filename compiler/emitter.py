@@ -43,11 +43,13 @@ class Form:
             where the CPU can.
         stated: the graph that states bf16, which says what results are to be expected; None when
             nothing is computed in bf16.
+        unreached: operations that the runtime computes in fp32 whatever it is told.
     """
 
     graph: Graph
     lowered: frozenset[Node] = frozenset()
     stated: Graph | None = None
+    unreached: frozenset[Node] = frozenset()
 
     @property
     def labels(self) -> dict[Node, str]:
@@ -136,7 +138,9 @@ class Emitter:
         if not self.by_hint:
             return Form(graph, stated=graph)
         wide = widen(stated)
-        return Form(wide.graph, wide.lowered, stated)
+        unreached = hint_tail(wide.graph, load_runtime("openvino"))
+        lowered = wide.lowered - unreached
+        return Form(wide.graph, lowered, stated, unreached) if lowered else Form(wide.graph)
 
     def check_form(self, form: Form, target: Target, runtime: Runtime) -> None:
         """Refuse a form that the converter of the format or the runtime cannot take.
@@ -287,7 +291,7 @@ class Emitter:
         hint does not reach needs no mark, and may run as a part of the product in front of it.
         """
         chosen = self.recipe.emit.keep_fp32
-        unmarked = form.lowered | hint_tail(form.graph, load_runtime("openvino"))
+        unmarked = form.lowered | form.unreached
         return [
             node
             for nested in form.graph.walk()

@@ -171,3 +171,46 @@ def test_openvino_leaves_the_tail_in_fp32(tmp_path: Path) -> None:
         for label in info["originalLayersNames"].value.split(",")
     }
     assert (ran["conv"], ran["last"]) == ("bf16", "f32")
+
+
+STATED = """
+<ir_version: 10, opset_import: ["" : 22]>
+g (float[16,16] x, bfloat16[16,16] v) => (float[16,16] y) {
+  [in] a = Cast <to = 16> (x)
+  BODY
+  [relu] r = Relu (p)
+  y = Cast <to = 1> (r)
+}
+"""
+
+
+@needs_openvino
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("[prod] p = MatMul (a, v)", {"MatMul": {"bf16": 1}, "Relu": {"fp32": 1}}),
+        ("[sum] p = Add (a, v)", {"Add": {"fp32": 1}, "Relu": {"fp32": 1}}),
+    ],
+)
+def test_what_a_model_states_in_bf16_is_reported_as_the_hint_computes_it(
+    body: str, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    proto = onnx.parser.parse_model(STATED.replace("BODY", body))
+    weights = np.random.default_rng(0).standard_normal((16, 16))
+    raw = weights.astype(DType.BF16.numpy).tobytes()
+    kind = onnx.TensorProto.BFLOAT16
+    proto.graph.initializer.append(onnx.helper.make_tensor("v", kind, (16, 16), raw, raw=True))
+    del proto.graph.input[1]
+    onnx.save(proto, tmp_path / "m.onnx")
+    recipe = {
+        "schema_version": 1,
+        "model": str(tmp_path / "m.onnx"),
+        "targets": ["sapphirerapids"],
+        "runtime": "openvino",
+        "pipeline": ["infer-shapes"],
+        "emit": {"format": "openvino"},
+    }
+    optc.compile(recipe, output=tmp_path / "out")
+    place = tmp_path / "out" / "sapphirerapids"
+    assert json.loads((place / "report.json").read_text())["precision"] == expected
+    assert 'name="precise"' not in (place / "model.xml").read_text()
