@@ -66,7 +66,7 @@ def ort_static(source: str, data: str, result: str) -> None:
     onnx.save(model, base)
     try:
         shapes.quant_pre_process(base, prepared)
-    except Exception:
+    except Exception:  # raised as such where its symbolic shape inference gives up
         shapes.quant_pre_process(base, prepared, skip_symbolic_shape=True)
     tool.quantize_static(
         prepared,

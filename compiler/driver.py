@@ -188,7 +188,7 @@ class _Compile:
         """The source model, read anew, with the recipe's input shapes."""
         graph = read_source(self.recipe)
         if not self.source_ops:
-            if self.verify and self.recipe.data.validation is not None:
+            if self.verify:
                 from optc.samples import check_validation  # with all that reads data
 
                 check_validation(self.recipe, graph)

@@ -76,11 +76,9 @@ class SourceNoise:
         graph = clone(self.graph())
         InferShapes().apply(graph, PassContext())
         context = replace(self.context, observer=None, decisions=Decisions())
-        found = []
-        for model in (graph, perturbed_weights(graph)):
-            try:
-                low = assign(model, context, _AS_LISTED).low
-                found.append(open_twin(rounded(model, low), optimize="none"))
-            except (CapabilityError, ModelError):
-                continue
-        return tuple(found)
+        try:
+            low = rounded(graph, assign(graph, context, _AS_LISTED).low)
+            models = (low, perturbed_weights(low))
+            return tuple(open_twin(model, optimize="none") for model in models)
+        except (CapabilityError, ModelError):
+            return ()
