@@ -52,6 +52,13 @@ class Form:
     unreached: frozenset[Node] = frozenset()
 
     @property
+    def in_fp32(self) -> Graph:
+        """What is computed on a CPU without bf16; ``graph`` where it does not state any."""
+        from optc.numerics.twin import widen
+
+        return self.graph if self.stated is None or self.lowered else widen(self.stated).graph
+
+    @property
     def labels(self) -> dict[Node, str]:
         """What its operations are called in OpenVINO IR."""
         from optc.emit.openvino import unique_labels
@@ -88,6 +95,10 @@ class Emitter:
     def engine(self) -> str:
         """The runtime that `open` loads an emitted model in."""
         return "openvino" if self.is_ir else "onnxruntime"
+
+    def engine_of(self, form: Form) -> str:
+        """The runtime that `open` loads a form in: onnxruntime computes nothing in bf16."""
+        return self.engine if form.stated is None else "openvino"
 
     @property
     def model_file(self) -> str:
@@ -240,7 +251,7 @@ class Emitter:
         """
         from optc.numerics.evaluate import available_cpus, open_session
 
-        if self.is_ir or (form is not None and form.stated is not None):
+        if (self.engine if form is None else self.engine_of(form)) == "openvino":
             from optc.launch.engines import open_engine
             from optc.launch.options import LaunchOptions
 

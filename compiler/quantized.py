@@ -30,6 +30,7 @@ from optc.numerics.comparison import Comparison
 from optc.numerics.quantization_noise import floor, kernel_bounds, quantizers, roundings
 from optc.numerics.stats import ErrorStats
 from optc.numerics.traffic import precision
+from optc.numerics.twin import twin
 from optc.numerics.values import float_tensors
 from optc.saturating import find_saturating
 from optc.simulation import open_at
@@ -150,9 +151,10 @@ class Judge:
         comparison = Comparison.merge(found)
         worst = comparison.worst
         if worst is not None and not comparison.passed:
+            runs = self._emitter.engine_of(self._form)
             raise GoalMissed(
                 "kernels-differ",
-                f"on {self._samples.origin} {self._emitter.engine} does not compute the "
+                f"on {self._samples.origin} {runs} does not compute the "
                 f"quantized graph as it is written, output {worst.name}: {worst.reason}",
                 hint="nothing was written; report it",
             )
@@ -174,9 +176,9 @@ class Judge:
         judged = self._written if as_written else self._kernels
         found = Quantized(
             output_noise(self._source, judged, feeds, counts),
-            layer_noise(before, plain(self._form.graph), feeds),
+            layer_noise(before, self._form.stated or self._form.graph, feeds),
         )
-        there = find_saturating(self._form.graph, recipe.runtime, context.described.capabilities)
+        there = find_saturating(self._form.in_fp32, recipe.runtime, context.described.capabilities)
         if there is not None and (model := there.open()) is not None:
             noise = output_noise(self._source, model, feeds, counts)
             found = replace(found, simulated=noise)
@@ -211,13 +213,14 @@ def layer_noise(before: Graph, after: Graph, feeds: Sequence[Feeds]) -> dict[str
 
     Args:
         before: the graph that was quantized, without canonical operations.
-        after: what it became.
+        after: what it became; what it states in bf16 is rounded alike.
         feeds: the inputs.
 
     Raises:
         ModelError: a graph does not load.
     """
     known = {node.label: node for node in before.nodes()}
+    after = plain(after)
     pairs = {
         node.label: (known[node.label].output.name, node.output.name)
         for node in after.ordered()
@@ -229,7 +232,8 @@ def layer_noise(before: Graph, after: Graph, feeds: Sequence[Feeds]) -> dict[str
     if not pairs:
         return {}
     old, old_ports = open_at(before, list(dict.fromkeys(name for name, _ in pairs.values())))
-    new, new_ports = open_at(after, list(dict.fromkeys(name for _, name in pairs.values())))
+    rounded = plain(twin(after))
+    new, new_ports = open_at(rounded, list(dict.fromkeys(name for _, name in pairs.values())))
     stats = {label: ErrorStats() for label in pairs}
     for sample in feeds:
         expected, actual = old.run(sample), new.run(sample)

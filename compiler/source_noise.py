@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Final
 from optc.errors import CapabilityError, ModelError
 from optc.ir import clone
 from optc.numerics.noise import measure_noise, perturbed_weights
-from optc.passes import InferShapes
 from optc.passes.assign_precision import AssignPrecisionOptions, assign
-from optc.passes.base import PassContext
 from optc.passes.precision_search import rounded
 from optc.rewrite.decisions import Decisions
 from optc.twins import open_twin
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from optc.numerics.noise import Runner
     from optc.numerics.tolerance import Tolerance
     from optc.numerics.values import Feeds
+    from optc.passes.base import PassContext
 
 _AS_LISTED: Final = AssignPrecisionOptions(ranges=False, search=False)
 
@@ -38,14 +37,14 @@ class SourceNoise:
 
     Attributes:
         emitter: writes what is judged; its runtime computes the source model as well, where it can.
-        graph: gives the graph of the source model.
+        graph: the graph of the source model, with the types of its values.
         open_source: loads the source model, without the optimizations of the runtime or with all.
         optimized: the source model as it is compared with.
         context: target and runtime that bfloat16 is planned for; None: what is judged has none.
     """
 
     emitter: Emitter
-    graph: Callable[[], Graph]
+    graph: Graph
     open_source: Callable[[Optimization], Session]
     optimized: Session
     context: PassContext | None
@@ -73,8 +72,7 @@ class SourceNoise:
         """The source model as the lists would have it in bfloat16, before any pass."""
         if self.context is None:
             return ()
-        graph = clone(self.graph())
-        InferShapes().apply(graph, PassContext())
+        graph = clone(self.graph)
         context = replace(self.context, observer=None, decisions=Decisions())
         try:
             low = rounded(graph, assign(graph, context, _AS_LISTED).low)

@@ -36,6 +36,8 @@ from optc.numerics.quantization_noise import roundings
 from optc.numerics.roundings import derive_tolerances
 from optc.numerics.twin import computing
 from optc.numerics.values import widened
+from optc.passes import InferShapes
+from optc.passes.base import PassContext
 from optc.pipeline import closing_steps, graph_after
 from optc.quantized import Judge, first_quantizing, open_written
 from optc.samples import Samples
@@ -53,7 +55,6 @@ if TYPE_CHECKING:
     from optc.numerics.evaluate import Optimization, Session
     from optc.numerics.noise import Runner
     from optc.numerics.tolerance import Tolerance
-    from optc.passes.base import PassContext
     from optc.pipeline import PlannedStep, Progress
 
 _AS_WRITTEN: Final = (
@@ -150,12 +151,16 @@ class _Check:
         self.progress = progress
         self.warnings: list[str] = []
         self.scored = 0
-        graph, written = source(), result.stated or result.graph
+        # Without types of the values a model would not tell that it computes in bf16.
+        self.typed = graph = source()
+        InferShapes().apply(graph, PassContext())
+        written = result.stated or result.graph
         self.is_narrow = next(computing(graph), None) is not None
         self.tolerances = self._bounds(written)
         # Kernels of the source model run in onnxruntime, whatever the recipe asks for.
         here = host_capabilities()
-        self.saturating = find_saturating(result.graph, emitter.engine, here)
+        runs = emitter.engine_of(result)
+        self.saturating = find_saturating(result.in_fp32, runs, here)
         self.as_written = bool(self.saturating or find_saturating(graph, "onnxruntime", here))
         self.optimize: Optimization = "none" if self.as_written else "all"
         self.notes: list[str] = []
@@ -163,7 +168,7 @@ class _Check:
             self.notes.append(_SIMULATED if quantizes else _AS_WRITTEN)
         self.expected = self._open_source(self.optimize)
         low = None if result.stated is None else context
-        self.noise = SourceNoise(emitter, source, self._open_source, self.expected, low)
+        self.noise = SourceNoise(emitter, graph, self._open_source, self.expected, low)
         asked = any(step.run is not None and not step.run.keeps_interface for step in steps)
         self.retyped = retyped_outputs(graph, written) if asked else {}
         known = required_inputs(graph), index_limits(graph)
@@ -173,14 +178,14 @@ class _Check:
     def _bounds(self, result: Graph) -> dict[str, Tolerance]:
         """What the recipe or floating-point rounding allows between the source and a graph."""
         own = {"rtol": self.recipe.verify.rtol, "atol": self.recipe.verify.atol}
-        derived = derive_tolerances(self.source(), result, stored=self.emitter.stored)
+        derived = derive_tolerances(self.typed, result, stored=self.emitter.stored)
         return {name: bound.with_bounds(**own) for name, bound in derived.items()}
 
     def _open_source(self, optimize: Optimization) -> Session:
         """The source model; its twin where it computes in bf16 itself."""
         try:
             if self.is_narrow:
-                return open_twin(self.source(), optimize=optimize)
+                return open_twin(self.typed, optimize=optimize)
             return open_session(self.recipe.model_path, threads=0, optimize=optimize)
         except ModelError as error:
             error.hint = "the source model cannot be verified here: pass --no-verify to skip that"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -181,3 +182,22 @@ def test_targets_with_equal_steps_share_their_graph(recipe: dict[str, object]) -
     first, second = result.artifacts.values()
     assert [step.seconds for step in first.steps] == [step.seconds for step in second.steps]
     assert list(result.artifacts) == ["cascadelake", "sapphirerapids"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="no openvino")
+def test_a_source_that_states_bf16_without_types_of_its_values(tmp_path: Path) -> None:
+    """Only its Casts tell: onnxruntime has no kernel for the product, so the twin stands for it."""
+    text = """<ir_version: 10, opset_import: ["" : 22]>
+        g (float[16,16] x) => (float[16,16] y) {
+          a = Cast <to = 16> (x)  p = MatMul (a, a)  y = Cast <to = 1> (p) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    recipe = {
+        "schema_version": 1,
+        "model": str(tmp_path / "m.onnx"),
+        "targets": ["sapphirerapids"],
+        "runtime": "openvino",
+        "pipeline": ["infer-shapes", "remove-dead"],
+    }
+    (artifact,) = optc.compile(recipe, output=tmp_path / "out").artifacts.values()
+    assert artifact.verification is not None
+    assert artifact.verification.comparison.passed

@@ -106,3 +106,19 @@ def test_explicit_types_leave_quantized_regions_alone(tmp_path: Path) -> None:
         for value in (*graph.operands(node), *node.outputs):
             assert value is not None
             assert "bf16" not in str(value.type), node
+
+
+@pytest.mark.parametrize("preset", ["int8", "int8-bf16"])
+@pytest.mark.parametrize("emit", [{"format": "onnx"}, {"format": "openvino"}], ids=str)
+def test_it_is_verified_with_the_noise_of_each_operation(
+    preset: str, emit: dict[str, Any], tmp_path: Path
+) -> None:
+    changed = recipe(preset, targets=["spr"], emit=emit)
+    (result,) = optc.compile(changed, output=tmp_path / "out").artifacts.values()
+    assert result.verification is not None
+    assert result.verification.quantized is not None
+    noise = result.verification.quantized.layers
+    computed = planned(report(tmp_path / "out" / "sapphirerapids"), "int8")
+    assert noise
+    assert noise.keys() <= computed
+    assert all(10 < decibels < 80 for decibels in noise.values())
