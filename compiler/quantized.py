@@ -151,10 +151,10 @@ class Judge:
         comparison = Comparison.merge(found)
         worst = comparison.worst
         if worst is not None and not comparison.passed:
-            runs = self._emitter.engine_of(self._form)
+            engine = self._emitter.engine_of(self._form)
             raise GoalMissed(
                 "kernels-differ",
-                f"on {self._samples.origin} {runs} does not compute the "
+                f"on {self._samples.origin} {engine} does not compute the "
                 f"quantized graph as it is written, output {worst.name}: {worst.reason}",
                 hint="nothing was written; report it",
             )
