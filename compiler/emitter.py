@@ -12,6 +12,7 @@ from optc.ir.ops import Trait, info
 from optc.ir.types import DType
 from optc.numerics.traffic import precision
 from optc.passes import CastBf16
+from optc.passes.assign_precision import PLACEMENT
 from optc.passes.precision_tail import hint_tail
 from optc.passes.selector import selected, unmatched
 from optc.targets import load_runtime, missing_capability
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from optc.numerics.noise import Runner
     from optc.passes.base import PassContext
     from optc.recipe import Recipe
+    from optc.rewrite.decisions import Decisions
     from optc.targets import Runtime, Target
 
 _FILES = {"onnx": "model.onnx", "openvino": "model.xml"}
@@ -44,12 +46,14 @@ class Form:
         stated: the graph that states bf16, which says what results are to be expected; None when
             nothing is computed in bf16.
         unreached: operations that the runtime computes in fp32 whatever it is told.
+        free: operations that are fp32 to save conversions alone: bf16 would do them no harm.
     """
 
     graph: Graph
     lowered: frozenset[Node] = frozenset()
     stated: Graph | None = None
     unreached: frozenset[Node] = frozenset()
+    free: frozenset[Node] = frozenset()
 
     @property
     def in_fp32(self) -> Graph:
@@ -151,7 +155,10 @@ class Emitter:
         wide = widen(stated)
         unreached = hint_tail(wide.graph, load_runtime("openvino"))
         lowered = wide.lowered - unreached
-        return Form(wide.graph, lowered, stated, unreached) if lowered else Form(wide.graph)
+        if not lowered:
+            return Form(wide.graph)
+        free = frozenset() if context is None else _placed(wide.graph, context.decisions)
+        return Form(wide.graph, lowered, stated, unreached, free)
 
     def check_form(self, form: Form, target: Target, runtime: Runtime) -> None:
         """Refuse a form that the converter of the format or the runtime cannot take.
@@ -279,20 +286,25 @@ class Emitter:
         found = [f"emit.keep_fp32: no node fits {selector}" for selector in missing]
         if form.lowered and (lost := self._lost(form)):
             found.append(
-                f"{len(lost)} operations that are to stay fp32, {lost[0].label} "
-                f"({lost[0].op_type}) first, may run in bf16: OpenVINO does not keep the mark of "
+                f"{_count(len(lost))} to stay fp32, {lost[0].label} ({lost[0].op_type}) first, "
+                "may run in bf16: OpenVINO does not keep the mark of "
                 + ", ".join(sorted({node.op_type for node in lost}))
             )
         return found
 
     def kept_labels(self, form: Form) -> frozenset[str]:
-        """Labels in the file of the operations that stay fp32."""
-        return frozenset(form.labels[node] for node in self._kept(form))
+        """Labels in the file of the operations that have to stay fp32."""
+        return frozenset(form.labels[node] for node in self._needed(form))
 
     def _lost(self, form: Form) -> list[Node]:
         """The operations whose mark the runtime is known to lose."""
         runtime, version = load_runtime("openvino"), library_version("openvino")
-        return [node for node in self._kept(form) if runtime.loses_mark(node.op_type, version)]
+        return [node for node in self._needed(form) if runtime.loses_mark(node.op_type, version)]
+
+    def _needed(self, form: Form) -> list[Node]:
+        """What stays fp32 because the recipe, the lists or the values say so."""
+        chosen = self.recipe.emit.keep_fp32
+        return [n for n in self._kept(form) if n not in form.free or selected(chosen, n)]
 
     def _kept(self, form: Form) -> list[Node]:
         """The operations that stay fp32 where the runtime is told to compute in bf16.
@@ -322,6 +334,17 @@ class Emitter:
 
 def _is_fp32(graph: Graph, node: Node) -> bool:
     return precision(graph, node) == "fp32" and not info(node).has(Trait.QUANTIZE)
+
+
+def _placed(graph: Graph, decisions: Decisions) -> frozenset[Node]:
+    """The operations that only went with their neighbours in fp32."""
+    nodes = (node for nested in graph.walk() for node in nested.nodes())
+    found = ((node, decisions.of(node)) for node in nodes)
+    return frozenset(node for node, one in found if one is not None and one.rule == PLACEMENT)
+
+
+def _count(number: int) -> str:
+    return "an operation is" if number == 1 else f"{number} operations are"
 
 
 def _dim(dim: Any) -> str:

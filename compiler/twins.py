@@ -101,19 +101,24 @@ def open_emulation(emitter: Emitter, artifact: Path, form: Form) -> Emulation:
         note = f"OpenVINO was told to compute in bf16 and computes in {reported}"
         return Emulation(runner, (note,), rounds=False)
     lost = lost_marks(_layers(runner.native), emitter.kept_labels(form), names_of(form.labels))
-    shown = f"{len(lost)} operations that are to stay fp32 run in bf16: {', '.join(lost[:_SHOWN])}"
+    many = (
+        "operations that have to stay fp32 run"
+        if len(lost) > 1
+        else "operation that has to stay fp32 runs"
+    )
+    shown = f"{len(lost)} {many} in bf16: {', '.join(lost[:_SHOWN])}"
     return Emulation(runner, (shown,) if lost else ())
 
 
 def lost_marks(
     layers: Iterable[Mapping[str, str]], kept: Collection[str], known: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """The operations that are to stay fp32 and whose layer is executed in bf16.
+    """The operations that have to stay fp32 and whose layer is executed in bf16.
 
     Args:
         layers: runtime info of the executed layers: ``layerType``, ``runtimePrecision`` and
             ``originalLayersNames`` as OpenVINO gives them.
-        kept: labels of the operations that are to stay fp32.
+        kept: labels of the operations that have to stay fp32.
         known: label of an operation by every name that a layer may have.
     """
     skipped = {*load_runtime("openvino").introspection.layout, "Input", "Output", "Const"}

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from optc.passes.precision_plan import GraphPlan
     from optc.passes.precision_sites import Site
 
+PLACEMENT: Final = "placement"
+"""The rule of what is fp32 for the sake of its neighbours alone."""
+
 _MICRO: Final = 1e9  # femtoseconds
 _LISTS: Final = ("allow", "infer", "deny", "keep_fp32")
 
@@ -341,7 +344,7 @@ def _explain(plan: GraphPlan, site: Site, flips: Mapping[Node, int], trace: Trac
         reason = "stays with its neighbours in fp32: bf16 would need more conversions"
     else:
         reason = "no operation next to it gains from bf16"
-    trace.decided("placement", node, "fp32", reason, figures)
+    trace.decided(PLACEMENT, node, "fp32", reason, figures)
 
 
 def _rounded(number: float) -> float:

@@ -219,6 +219,31 @@ def test_operators_that_lose_their_mark_are_named(tmp_path: Path) -> None:
 
 
 @needs_openvino
+@pytest.mark.parametrize(("deny", "named"), [(["Exp"], False), (["Exp", "Tile"], True)], ids=str)
+def test_what_is_fp32_to_save_conversions_alone_may_lose_its_mark(
+    deny: list[str], named: bool, tmp_path: Path
+) -> None:
+    text = """
+    <ir_version: 10, opset_import: ["" : 22]>
+    g (float[64,256] x, float[256,256] w) => (float[128,256] y) <int64[2] n = {2, 1}> {
+      p = MatMul (x, w) e = Exp (p) [twice] t = Tile (e, n) f = Exp (t) y = MatMul (f, w)
+    }
+    """
+    proto = onnx.parser.parse_model(text)
+    drawn = np.random.default_rng(0).standard_normal((256, 256)).astype(np.float32) / 256
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(drawn, "w"))
+    del proto.graph.input[1]
+    onnx.save(proto, tmp_path / "m.onnx")
+    steps = ["infer-shapes", {"assign-precision": {"deny": deny}}]
+    asked = {**recipe(str(tmp_path / "m.onnx"), ["spr"]), "pipeline": steps}
+    result = optc.compile(asked, output=tmp_path / "out")
+    warned = any("twice" in text or "Tile" in text for text in result.warnings)
+    assert warned == named
+    report = json.loads((tmp_path / "out" / "sapphirerapids" / "report.json").read_text())
+    assert {row["op"]: row["precision"] for row in report["nodes"]}["Tile"] == "fp32"
+
+
+@needs_openvino
 def test_a_goal_is_measured_on_the_twin(model: str, tmp_path: Path) -> None:
     """The source model states bf16 itself, so its twin and that of the result are the same."""
     goal = {"accuracy": {"metric": "sqnr", "min": 200}}
