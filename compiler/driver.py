@@ -167,7 +167,7 @@ class _Compile:
         self.progress = progress
         self.artifacts: dict[str, Artifact] = {}
         self.seconds: dict[str, float] = {}
-        self.warnings: list[str] = []
+        self.warnings = list(prepared.warnings)
         self.source_ops: dict[str, int] = {}
         self.external: list[Path] = []
         self.told: dict[str, object] = {}

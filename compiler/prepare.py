@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -91,10 +92,12 @@ class Prepared:
     Attributes:
         recipe: the recipe.
         plans: one per target, in the recipe's order.
+        warnings: steps that run for none of the recipe's targets, by what these lack.
     """
 
     recipe: Recipe
     plans: tuple[TargetPlan, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def prepare(
@@ -137,7 +140,26 @@ def prepare(
             location=str(loaded.model_path),
             hint="`model` in the recipe is relative to the recipe's folder",
         )
-    return Prepared(loaded, plans)
+    return Prepared(loaded, plans, _idle_steps(loaded, tuple(found.values()), runtime))
+
+
+def _idle_steps(recipe: Recipe, targets: Sequence[Target], runtime: Runtime) -> tuple[str, ...]:
+    """What to say of conditions that no target fulfils, neither an asked one nor the recipe's."""
+    known = list(targets)
+    with suppress(TargetError):  # one of the recipe's that was not asked for, such as `host`
+        known += [load_target(name) for name in recipe.target_refs]
+    warnings = []
+    for capability in dict.fromkeys(step.when for step in recipe.pipeline if step.when):
+        if any(capability in available_capabilities(target, runtime) for target in known):
+            continue
+        missing = missing_capability(capability, targets[0], runtime)
+        assert missing is not None
+        names = dict.fromkeys(step.name for step in recipe.pipeline if step.when == capability)
+        verb = "runs" if len(names) == 1 else "run"
+        warnings.append(
+            f"{' and '.join(names)} {verb} for no target: {missing.message}; {missing.owners}"
+        )
+    return tuple(warnings)
 
 
 def _profile(recipe: Recipe, runtime: Runtime) -> Profile | None:

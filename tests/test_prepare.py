@@ -239,3 +239,32 @@ def test_operators_on_integers_are_for_onnxruntime(recipe: dict[str, object]) ->
     asked = {**recipe, "pipeline": [], "runtime": "openvino", "emit": {"int8": "qoperator"}}
     with pytest.raises(RecipeError, match="does not compute the operators of 'qoperator'"):
         prepare(asked)
+
+
+@pytest.mark.parametrize(
+    ("targets", "runtime", "asked", "warned"),
+    [
+        (["spr"], "onnxruntime", None, "onnxruntime does not use bf16"),
+        (["clx"], "openvino", None, "cascadelake lacks bf16"),
+        (["clx", "spr"], "openvino", None, ""),
+        (["clx", "spr"], "openvino", ["clx"], ""),  # a part of a fleet
+    ],
+)
+def test_a_condition_that_no_target_fulfils_is_a_warning(
+    targets: list[str], runtime: str, asked: list[str] | None, warned: str
+) -> None:
+    recipe = {
+        "schema_version": 1,
+        "model": str(MODEL),
+        "targets": targets,
+        "runtime": runtime,
+        "pipeline": {"preset": "int8-bf16"},
+    }
+    found = prepare(recipe, targets=asked).warnings
+    if warned:
+        (text,) = found
+        assert text.startswith("cast-bf16 and narrow-dequantize run for no target: ")
+        assert warned in text
+        assert "runtimes that use it: openvino" in text
+    else:
+        assert found == ()

@@ -18,6 +18,7 @@ from optc.cli.console import (
     say_json,
     set_option,
     target_option,
+    warn,
 )
 from optc.cli.tables import table
 from optc.cli.why import check_node, show_fates, show_near_misses
@@ -92,6 +93,8 @@ def run(
     if json:
         say_json(made.to_dict() | _as_data(measured))
         return
+    for text in prepared.warnings:
+        warn(text)
     for name, steps in made.targets.items():
         outlook = made.outlooks[name]
         say(f"{made.name} for {name} on {made.runtime}")
