@@ -115,6 +115,22 @@ class PassDefaults(Descriptor):
         return has and (self.without is None or self.without not in capabilities)
 
 
+class IndirectCosts(Descriptor):
+    """What int8 convolutions cost on top whose channels the kernel does not take as they are.
+
+    What each place of their kernel sees is copied together first, and multiplied as a matrix.
+    Convolutions in groups are all such, but for those of one channel each.
+    """
+
+    inputs: int = Field(description="channels of the operand have to be a multiple of this")
+    outputs: int = Field(description="channels of the result have to be a multiple of this")
+    least: int = Field(description="fewest channels of the result")
+    gather: float = Field(
+        description="cycles for each row of the kernel, or each place of it in groups, and position"
+    )
+    element: float = Field(description="cycles for each element of the result")
+
+
 class StepCosts(Descriptor):
     """Cycles of one core that kernels need beside, or instead of, the peak of their arithmetic.
 
@@ -133,6 +149,10 @@ class StepCosts(Descriptor):
     elementwise: dict[Precision, float] = Field(
         description="for each element of the result of any other operation"
     )
+    several: dict[Text, int] = Field(
+        default_factory=dict,
+        description="how many operations the runtime computes an elementwise operator by, if not 1",
+    )
     move: dict[Precision, float] = Field(
         description="for each element that is moved or reduced by pools"
     )
@@ -140,6 +160,9 @@ class StepCosts(Descriptor):
     dequantize: float = Field(description="for each element of DequantizeLinear")
     operation: dict[Precision, float] = Field(
         description="for each operation, whatever its size, by what it is computed in"
+    )
+    indirect: IndirectCosts | None = Field(
+        default=None, description="int8 convolutions without a kernel of their own; null: none"
     )
     fused_behind: dict[Precision, tuple[Text, ...]] = Field(
         description="operators that are computed with the product before them, by the precision of "

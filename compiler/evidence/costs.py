@@ -193,8 +193,8 @@ def measure_costs(runtime: str) -> Profile:
     found["quantize"] = found["dequantize"] = _rounded(max(statistics.median(extra), 0.0) / 2)
     version = library_version(described.package)
     found["evidence"] = (
-        f"optc targets costs, {described.id} {version} on {host.product}; move and "
-        "fused_behind are those of the descriptor"
+        f"optc targets costs, {described.id} {version} on {host.product}; move, "
+        "several, indirect and fused_behind are those of the descriptor"
     )
     found["confidence"] = "medium"
     return Profile.model_validate(

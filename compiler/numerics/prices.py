@@ -12,6 +12,7 @@ the caches: good for comparing, not for promising.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from optc.ir import Graph, Node, Value
     from optc.targets import Precision, Runtime, Target
     from optc.targets.kernels import Choice
-    from optc.targets.runtimes import StepCosts
+    from optc.targets.runtimes import IndirectCosts, StepCosts
 
 _AVX2_PEAK: Final = 64.0
 """Operations per cycle of VPMADDUBSW, VPMADDWD and VPADDD on 256 bits, where no path is kept."""
@@ -79,12 +80,15 @@ class Prices:
                 largest = max(elements, 0 if first is None else _elements(first) or 0)
                 moved = info(node).has(Trait.DATA_MOVEMENT) or info(node).has(Trait.POOLING)
                 rates = self.costs.move if moved else self.costs.elementwise
-                return self._seconds(largest * rates[precision], precision)
+                count = self.costs.several.get(node.op_type, 1)
+                return count * self._seconds(largest * rates[precision], precision)
             if _is_depthwise(graph, node):
                 return self._seconds(work * self.costs.depthwise[precision], precision)
-        costs = self._costs_of_product(precision, choice)
-        rate = self.rate(precision, choice) * costs.efficiency[precision]
-        cycles = 2 * work / rate + elements * costs.result[precision]
+            costs = self._costs_of_product(precision, choice)
+            rate = self.rate(precision, choice) * costs.efficiency[precision]
+            cycles = 2 * work / rate + elements * costs.result[precision]
+            if precision == "int8" and costs.indirect is not None:
+                cycles += _gathering(graph, node, elements, costs.indirect)
         return self._seconds(cycles, precision)
 
     def _costs_of_product(self, precision: Precision, choice: Choice | None) -> StepCosts:
@@ -114,6 +118,23 @@ class Prices:
 
 def _elements(value: Value) -> int | None:
     return value.type.elements if isinstance(value.type, TensorType) else None
+
+
+def _gathering(graph: Graph, node: Node, elements: int, costs: IndirectCosts) -> float:
+    """Cycles of a convolution whose operand is copied together first; 0 of any other product."""
+    weight = graph.operand(node, 1) if node.is_op("Conv") else None
+    shape = weight.type.shape if weight and isinstance(weight.type, TensorType) else None
+    sizes = [dim for dim in shape or () if isinstance(dim, int)]
+    if shape is None or len(sizes) < len(shape):
+        return 0.0
+    outputs, inputs, *kernel = sizes
+    groups = node.get("group", 1)
+    aligned = inputs % costs.inputs == 0 and outputs % costs.outputs == 0
+    if groups == 1 and aligned and outputs >= costs.least:
+        return 0.0
+    # One copy takes a row of the kernel; of a group, whose channels lie apart, a place of it.
+    copies = math.prod(kernel[:-1]) if groups == 1 else math.prod(kernel) * groups
+    return elements // outputs * copies * costs.gather + elements * costs.element
 
 
 def _is_depthwise(graph: Graph, node: Node) -> bool:

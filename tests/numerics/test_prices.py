@@ -107,3 +107,61 @@ def test_open_sizes() -> None:
     assert x.type is not None
     assert "N" in str(x.type)  # stays open
     assert DType.F32.value in str(x.type)
+
+
+@pytest.mark.parametrize(
+    ("weight", "group", "direct"),
+    [
+        ("32,16,3,3", 1, True),
+        ("20,4,3,3", 1, True),
+        ("32,3,3,3", 1, False),  # the operand has 3 channels
+        ("18,16,3,3", 1, False),  # the result has 18
+        ("12,16,3,3", 1, False),  # fewer than 16
+        ("32,16,3,3", 2, False),
+    ],
+)
+def test_int8_convolutions_without_a_kernel_of_their_own_cost_more(
+    weight: str, group: int, direct: bool
+) -> None:
+    inputs = int(weight.split(",")[1]) * group
+    graph = typed(
+        f"""<ir_version: 8, opset_import: ["" : 13]>
+        g (float[1,{inputs},32,32] x, float[{weight}] w) => (float[A,B,C,D] y) {{
+            y = Conv <group = {group}, pads = [1,1,1,1]> (x, w)
+        }}"""
+    )
+    (node,) = graph.ordered()
+    known = prices("cascadelake")
+    without = known.costs.model_copy(update={"indirect": None})
+    plain = Prices(known.target, known.runtime.with_costs(without), {})
+    for precision in ("fp32", "int8"):
+        found, bare = known.of(graph, node, precision), plain.of(graph, node, precision)
+        assert found is not None
+        assert bare is not None
+        assert (found == bare) == (direct or precision == "fp32")
+
+
+def test_a_wide_kernel_is_gathered_row_by_row() -> None:
+    def seconds(shape: str) -> float:
+        graph = typed(
+            f"""<ir_version: 8, opset_import: ["" : 13]>
+            g (float[1,1,16,1024] x, float[64,1,{shape}] w) => (float[A,B,C,D] y) {{
+                y = Conv <auto_pad = "SAME_UPPER"> (x, w)
+            }}"""
+        )
+        (node,) = graph.ordered()
+        found = prices("cascadelake").of(graph, node, "int8")
+        assert found is not None
+        return found
+
+    assert seconds("1,9") < seconds("3,3") < seconds("9,1")
+
+
+def test_an_activation_of_two_operations_costs_two() -> None:
+    graph = typed(
+        """<ir_version: 8, opset_import: ["" : 14]>
+        g (float[64,64] x) => (float[64,64] y) { a = HardSigmoid (x) y = HardSwish (a) }"""
+    )
+    one, two = (prices("cascadelake").of(graph, node, "fp32") for node in graph.ordered())
+    assert one is not None
+    assert two == pytest.approx(2 * one)
