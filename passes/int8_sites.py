@@ -60,12 +60,22 @@ class Kernels:
     padded_activations: Scheme | None = None
 
     def product(
-        self, node: Node, form: Form, result: Element | None, *, clamped: bool
+        self,
+        node: Node,
+        form: Form,
+        result: Element | None,
+        *,
+        clamped: bool,
+        from_zero: bool = False,
     ) -> Choice | str:
-        """The kernel of a product with a result of this type (None: as operands), or why not."""
+        """The kernel of a product with a result of this type (None: as operands), or why not.
+
+        ``from_zero`` tells that its first operand has no negative elements, ``clamped`` that its
+        result will have none.
+        """
         scheme = self.product_activations if form == "qdq-pair" else self.activations
         _, element, symmetric = elements_of(scheme)
-        zero: ZeroPoint = "symmetric" if symmetric else "asymmetric"
+        zero: ZeroPoint = "symmetric" if symmetric else "lowest" if from_zero else "asymmetric"
         if form == "qdq" and clamped and symmetric:
             form = "qdq-relu"
         weight: Element = element if form == "qdq-pair" else self.weights
@@ -194,10 +204,13 @@ def _product(graph: Graph, node: Node, kernels: Kernels) -> Site | str:
     weight = weight_of(graph, node)
     form: Form = "qdq" if weight is not None else "qdq-pair"
     clamp = clamp_behind(graph, node.output)
-    integers = kernels.product(node, form, None, clamped=clamp is not None)
-    floats = kernels.product(node, form, "f32", clamped=False)
+    from_zero = form == "qdq" and _is_clamped(graph, node)
+    integers = kernels.product(node, form, None, clamped=clamp is not None, from_zero=from_zero)
+    floats = kernels.product(node, form, "f32", clamped=False, from_zero=from_zero)
     if isinstance(integers, str):
         return integers
+    if integers.saturates is not None and product_of(node) is None:
+        return "sums of its products may saturate on this CPU; what weights prevent it is not known"
     return Site(
         node,
         (0,) if weight is not None else (0, 1),
@@ -206,6 +219,15 @@ def _product(graph: Graph, node: Node, kernels: Kernels) -> Site | str:
         integers,
         may_give_floats=not isinstance(floats, str),
     )
+
+
+def _is_clamped(graph: Graph, node: Node) -> bool:
+    """Whether the first operand comes out of a Relu or a Clip from zero."""
+    value = graph.operand(node, 0)
+    if value is None or not value.node.is_op("Relu", "Clip"):
+        return False
+    bounds = (0.0, 0.0) if value.node.is_op("Relu") else clip_bounds(graph, value.node)
+    return bounds is not None and bounds[0] >= 0
 
 
 def product_obstacle(graph: Graph, node: Node) -> str | None:

@@ -73,8 +73,11 @@ OUTCOMES: Mapping[Outcome, str] = MappingProxyType(
 Emulated: by instructions that are not made for the type. Slow: slower than fp32, or near it.
 """
 
-ZeroPoint = Literal["any", "symmetric", "asymmetric"]
-"""Zero points of activations; symmetric is 0 for s8 and 128 for u8."""
+ZeroPoint = Literal["any", "symmetric", "lowest", "asymmetric"]
+"""Zero points of activations: symmetric is 0 for s8 and 128 for u8, lowest is -128 and 0.
+
+The lowest one goes by the route of asymmetric ones where the table does not tell them apart.
+"""
 
 Pairing = Literal["terms", "positions", "columns"]
 PAIRINGS: Mapping[Pairing, str] = MappingProxyType(
@@ -159,7 +162,8 @@ class Route(Versioned):
     )
     zero_point: ZeroPoint = Field(
         default="any",
-        description="zero points of the activations; symmetric is 0 for s8 and 128 for u8",
+        description="zero points of the activations; symmetric is 0 for s8 and 128 for u8, lowest "
+        "is -128 and 0",
     )
     becomes: Text | None = Field(
         default=None, description="operator that introspection shows in its place"
@@ -216,6 +220,7 @@ class KernelTable(Descriptor):
         without a route of its own goes by that of ``*``.
         """
         known = {route.form for route in self.routes}
+        zeros = {"any", zero_point} | ({"asymmetric"} if zero_point == "lowest" else set())
         general: dict[Form, Form] = {"pair": "plain", "qdq-relu": "qdq"}
         forms = {form}
         if form == "pair" or form not in known:
@@ -227,7 +232,7 @@ class KernelTable(Descriptor):
             and route.activation == activation
             and route.weight in {None, weight}
             and route.output in {None, output}
-            and (route.zero_point == "any" or route.zero_point == zero_point)
+            and route.zero_point in zeros
             and route.holds_for(version)
         ]
         fitting.sort(key=lambda route: (route.form != form, "*" in route.ops))

@@ -157,11 +157,13 @@ def _zero_point(graph: Graph, dequantize: Node) -> ZeroPoint:
     source = graph.operand(dequantize, 0)
     kind = _dtype(source)
     if zero is None:
-        return "symmetric" if kind is DType.I8 else "asymmetric"
+        return "symmetric" if kind is DType.I8 else "lowest"
     number = _scalar(zero)
     if number is None or kind is None:
         return "any"
-    return "symmetric" if number == _SYMMETRIC.get(kind) else "asymmetric"
+    if number == _SYMMETRIC.get(kind):
+        return "symmetric"
+    return "lowest" if number == _LOWEST.get(kind) else "asymmetric"
 
 
 def _scalar(value: Value | None) -> int | None:

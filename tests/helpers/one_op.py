@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Shapes = tuple[tuple[int, ...], ...]
-ZeroPoint = Literal["symmetric", "asymmetric"]
+ZeroPoint = Literal["symmetric", "lowest", "asymmetric"]
 
 ELEMENT = {
     "f32": np.dtype(np.float32),
@@ -28,8 +28,10 @@ ELEMENT = {
 }
 _ZERO: dict[tuple[str, ZeroPoint], int] = {
     ("u8", "symmetric"): 128,
+    ("u8", "lowest"): 0,
     ("u8", "asymmetric"): 100,
     ("s8", "symmetric"): 0,
+    ("s8", "lowest"): -128,
     ("s8", "asymmetric"): -11,
 }
 _IMAGE = (1, 16, 14, 14)

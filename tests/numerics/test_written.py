@@ -113,7 +113,7 @@ def test_the_plan_says_what_stands_in_the_way() -> None:
     assert (ort.precision, ort.expected, ort.obstacle) == ("int8", "int8", "")
     ov = plan_node(graph, product(graph), shipped_kernels("openvino"), clx)
     assert (ov.precision, ov.expected) == ("int8", "fp32")
-    assert ov.obstacle.startswith("as qdq of asymmetric u8 x u8 -> u8 it is converted")
+    assert ov.obstacle.startswith("as qdq of lowest u8 x u8 -> u8 it is converted")
 
 
 def test_the_plan_names_the_kernel_of_the_target() -> None:

@@ -13,7 +13,7 @@ from helpers.pass_checks import run, seeded
 from optc.errors import DataError, ModelError
 from optc.ir import DType, Graph, Node, Tensor, clone
 from optc.ir.text import print_graph
-from optc.passes import InferShapes, PassContext
+from optc.passes import FoldConstants, InferShapes, PassContext
 from optc.passes.quantize_int8 import QuantizeInt8
 
 KERNELS: dict[str, Any] = {"placement": "kernels"}
@@ -223,6 +223,36 @@ def test_operands_of_padded_convolutions(
     assert point.constant is not None
     found = int(point.constant.numpy())
     assert found == zero if zero is not None else found not in (0, 128)
+
+
+@pytest.mark.parametrize(
+    ("before", "target", "reason"),
+    [
+        ("Relu (x)", "cascadelake", ""),
+        ("Clip (x, zero, six)", "cascadelake", ""),
+        ("Clip (x, below, six)", "cascadelake", "converted and computed in another type"),
+        ("Identity (x)", "cascadelake", "converted and computed in another type"),
+        ("Relu (x)", "skylake", "sums of its products may saturate"),
+    ],
+)
+def test_openvino_takes_operands_from_zero_into_transposed_convolutions(
+    before: str, target: str, reason: str
+) -> None:
+    graph = net(
+        f"zero = Constant <value_float = 0.0> ()  six = Constant <value_float = 6.0> () "
+        f"below = Constant <value_float = -1.0> ()  h = {before}  y = ConvTranspose (h, w)",
+        w=(4, 8, 2, 2),
+    )
+    FoldConstants().apply(graph, PassContext())
+    precision, why = decided(quantize(graph, target=target, runtime="openvino", **KERNELS))["y"]
+    assert precision == ("fp32" if reason else "int8")
+    assert reason in why
+    if not reason:
+        quantizer = next(node for node in graph.ordered() if node.is_op("QuantizeLinear"))
+        zero = graph.operand(quantizer, 2)
+        assert zero is not None
+        assert zero.constant is not None
+        assert int(zero.constant.numpy()) == 0
 
 
 def test_pairs_of_activations_are_quantized_where_the_runtime_can() -> None:
