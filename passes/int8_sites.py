@@ -204,7 +204,9 @@ def _product(graph: Graph, node: Node, kernels: Kernels) -> Site | str:
     weight = weight_of(graph, node)
     form: Form = "qdq" if weight is not None else "qdq-pair"
     clamp = clamp_behind(graph, node.output)
-    from_zero = form == "qdq" and _is_clamped(graph, node)
+    first = graph.operand(node, 0)
+    least = None if first is None else _least(graph, first.node)
+    from_zero = form == "qdq" and least is not None and least >= 0
     integers = kernels.product(node, form, None, clamped=clamp is not None, from_zero=from_zero)
     floats = kernels.product(node, form, "f32", clamped=False, from_zero=from_zero)
     if isinstance(integers, str):
@@ -219,15 +221,6 @@ def _product(graph: Graph, node: Node, kernels: Kernels) -> Site | str:
         integers,
         may_give_floats=not isinstance(floats, str),
     )
-
-
-def _is_clamped(graph: Graph, node: Node) -> bool:
-    """Whether the first operand comes out of a Relu or a Clip from zero."""
-    value = graph.operand(node, 0)
-    if value is None or not value.node.is_op("Relu", "Clip"):
-        return False
-    bounds = (0.0, 0.0) if value.node.is_op("Relu") else clip_bounds(graph, value.node)
-    return bounds is not None and bounds[0] >= 0
 
 
 def product_obstacle(graph: Graph, node: Node) -> str | None:
@@ -263,12 +256,17 @@ def _gemm_obstacle(node: Node, bias: Value | None) -> str | None:
 def clamp_behind(graph: Graph, value: Value) -> Node | None:
     """The only user of a value, when it is a Relu or a Clip from zero."""
     use = graph.only_use(value)
-    if use is None or use.key != 0 or not use.node.is_op("Relu", "Clip"):
+    if use is None or use.key != 0:
         return None
-    if use.node.is_op("Relu"):
-        return use.node
-    bounds = clip_bounds(graph, use.node)
-    return use.node if bounds is not None and bounds[0] == 0 else None
+    return use.node if _least(graph, use.node) == 0 else None
+
+
+def _least(graph: Graph, node: Node) -> float | None:
+    """The least result of a Relu or a Clip; None where it is not known."""
+    if node.is_op("Relu"):
+        return 0.0
+    bounds = clip_bounds(graph, node) if node.is_op("Clip") else None
+    return None if bounds is None else bounds[0]
 
 
 def clip_bounds(graph: Graph, node: Node) -> tuple[float, float] | None:
