@@ -9,9 +9,9 @@ from optc.ir.ops import Trait, info
 from optc.ir.shape_site import input_symbol, shape_of
 from optc.numerics.calibrate import Range, calibrate
 from optc.numerics.prices import Prices
-from optc.numerics.quantize import QuantParams, activation_params
+from optc.numerics.quantize import QuantParams, activation_params, with_its_ends
 from optc.passes.int8_plan import make_plan
-from optc.passes.int8_sites import PRODUCTS, Kernels, Scheme, elements_of, is_float32
+from optc.passes.int8_sites import PRODUCTS, Kernels, Scheme, elements_of, is_float32, told_apart
 from optc.passes.int8_write import WeightStyle, Writer
 from optc.rewrite.driver import remove_unused
 
@@ -112,9 +112,19 @@ def _params(
         known = [ranges[value.name] for value in values]
         low, high = min(one.low for one in known), max(one.high for one in known)
         dtype, _, symmetric = elements_of(_scheme(plan, values, kernels, negative=low < 0))
+        if not symmetric and len(values) == 1:
+            low, high = _kept(plan.graph, values[0], low, high)
         params = activation_params(low, high, dtype, symmetric=symmetric)
         found |= dict.fromkeys(values, params)
     return found
+
+
+def _kept(graph: Graph, value: Value, low: float, high: float) -> tuple[float, float]:
+    """The part of a range that makes a difference behind, so that steps are finer in it."""
+    least, most = told_apart(graph, value)
+    if low > least and high < most:
+        return low, high
+    return with_its_ends(min(max(low, least), 0.0), max(min(high, most), 0.0))
 
 
 def _scheme(plan: Plan, values: Iterable[Value], kernels: Kernels, *, negative: bool) -> Scheme:

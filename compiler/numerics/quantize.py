@@ -154,6 +154,26 @@ def activation_params(
     return QuantParams(dtype, (scale,), (zero,))
 
 
+def with_its_ends(low: float, high: float, bits: int = 8) -> tuple[float, float]:
+    """The smallest range whose integers, used up by it, reach `low` and `high`.
+
+    Zero has an integer, so the least and the greatest integer may else stand for a number up to
+    half a step inside of the range. What lies beyond the ends comes out as the ends here, which
+    is exact where a function behind has one result from there on.
+
+    Args:
+        low: at most zero.
+        high: at least zero.
+        bits: of the integers.
+    """
+    levels = 2**bits - 1
+    if low == 0 or high == 0:
+        return low, high
+    zero = min(math.ceil(-low / ((high - low) / levels)), levels - 1)
+    scale = max(-low / zero, high / (levels - zero))
+    return -zero * scale, (levels - zero) * scale
+
+
 def weight_params(
     weights: npt.NDArray[Any],
     axis: int | None,
