@@ -35,6 +35,7 @@ from optc.passes.merge_reshapes import MergeReshapes
 from optc.passes.merge_resizes import MergeResizes
 from optc.passes.merge_slices import MergeSlices
 from optc.passes.merge_transposes import MergeTransposes
+from optc.passes.merge_upsampling import MergeUpsampling
 from optc.passes.move_affine import MoveAffine
 from optc.passes.move_transposes import MoveTransposes
 from optc.passes.narrow_dequantize import NarrowDequantize
@@ -74,6 +75,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RemoveIdentity,
     RemoveDuplicates,
     MergeTransposes,
+    MergeUpsampling,
     FoldBatchnorm,
     FoldAffine,
     RaiseGemm,
@@ -159,6 +161,7 @@ __all__ = [
     "MergeResizes",
     "MergeSlices",
     "MergeTransposes",
+    "MergeUpsampling",
     "MoveAffine",
     "MoveTransposes",
     "NarrowDequantize",

@@ -1,0 +1,198 @@
+"""Write two transposed convolutions in a row as pointwise convolutions and one DepthToSpace.
+
+    ConvTranspose(act(ConvTranspose(x, A) + a), B) + b
+        =  DepthToSpace(Conv(act(Conv(x, A') + a'), B') + b')        strides as large as the kernels
+
+A transposed convolution whose blocks do not overlap computes each pixel of a block from one pixel:
+a pointwise convolution whose channels are the pixels of a block. Up to the second one the pixels
+stay channels, so that the large result in between is never rearranged. A' has a channel for each
+pixel (u, v) and output of A; B' takes those of one pixel only and is zero else, which costs
+
+    outputs of B · pixels of a block of B · (pixels of a block of A - 1)
+
+multiplications by zero for each element in between. DBNet and its like end so: text detection of
+PaddleOCR, with 1 · 4 · 3.
+Limit: benchmarks/results/upsampling-2026-11.md. Source: ONNX operators ConvTranspose-22, Conv-22,
+DepthToSpace-13.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from optc.ir import TensorType, ops
+from optc.ir.ops import Trait, info
+from optc.passes.base import Pass, PassResult
+from optc.passes.weights import FLOATS
+from optc.rewrite.driver import Builder, replace_node
+from optc.rewrite.trace import Trace
+
+if TYPE_CHECKING:
+    from optc.ir import DType, Graph, Node, Value
+    from optc.passes.base import PassContext
+
+Array: TypeAlias = npt.NDArray[np.float64]
+
+_RULE: Final = "conv-transposes"
+_LIMIT: Final = 24
+_IMAGE: Final = 4  # dimensions that DepthToSpace takes
+_PLAIN: Final = (b"NOTSET", b"VALID")
+
+
+class MergeUpsampling(Pass):
+    """Rearrange pixels once behind two transposed convolutions, not in each.
+
+    Refuses: blocks that overlap or leave gaps, padding, groups, blocks that are not square in the
+    end; anything but images; operations in between that are not unary and elementwise; an inner
+    result that something else uses; weights or biases that are not constant; more than 24
+    multiplications by zero for each element in between.
+    """
+
+    name: ClassVar[str] = "merge-upsampling"
+
+    def apply(self, graph: Graph, context: PassContext) -> PassResult:
+        """Every pair of transposed convolutions of every graph."""
+        del context
+        trace = Trace(self.name)
+        for nested in tuple(graph.walk()):
+            for node in nested.ordered():
+                if node in nested and node.is_op("ConvTranspose"):
+                    _visit(nested, node, trace)
+        return PassResult(bool(trace.counts), trace.counts, trace.refusals)
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """A transposed convolution.
+
+    Attributes:
+        node: the operation.
+        weight: as [inputs, outputs, rows, columns].
+        bias: one number for each output, or None.
+        dtype: of the weight.
+    """
+
+    node: Node
+    weight: Array
+    bias: Array | None
+    dtype: DType
+
+    @property
+    def outputs(self) -> int:
+        return int(self.weight.shape[1])
+
+    @property
+    def rows(self) -> int:
+        return int(self.weight.shape[2])
+
+    @property
+    def columns(self) -> int:
+        return int(self.weight.shape[3])
+
+
+def _visit(graph: Graph, outer: Node, trace: Trace) -> None:
+    data = graph.operand(outer, 0)
+    between: list[Node] = []
+    while data is not None and _is_activation(data.node):
+        between.append(data.node)
+        data = graph.operand(data.node, 0)
+    if data is None or not data.node.is_op("ConvTranspose"):
+        return
+    inner = data.node
+    pair = _pair(graph, inner, between, outer)
+    if isinstance(pair, str):
+        trace.refused(_RULE, outer, pair)
+        return
+    build = Builder(graph, trace.pass_name, (outer, *between, inner))
+    new = _write(build, *pair, between[::-1])
+    trace.applied(_RULE, outer)
+    replace_node(graph, outer, [new], build.made)
+
+
+def _is_activation(node: Node) -> bool:
+    """Whether each element of the result is a function of one element, in the same type."""
+    traits = info(node)
+    if traits.has(Trait.RANDOM) or node.is_op("Cast", "CastLike", "BitCast"):
+        return False
+    return traits.has(Trait.UNARY) and len(node.outputs) == 1
+
+
+def _pair(
+    graph: Graph, inner: Node, between: list[Node], outer: Node
+) -> tuple[_Blocks, _Blocks] | str:
+    """Both convolutions, or why they stay."""
+    for node in (inner, *between):
+        if graph.only_use(node.output) is None:
+            return f"{node.output.name} has other uses"
+    found = [_blocks(graph, node) for node in (inner, outer)]
+    first, second = found
+    if isinstance(first, str) or isinstance(second, str):
+        return next(reason for reason in found if isinstance(reason, str))
+    if first.rows * second.rows != first.columns * second.columns:
+        return "the blocks of both together are not square"
+    zeros = second.outputs * second.rows * second.columns * (first.rows * first.columns - 1)
+    if zeros > _LIMIT:
+        return f"{zeros} multiplications by zero for each element in between; at most {_LIMIT} pay"
+    return first, second
+
+
+def _blocks(graph: Graph, node: Node) -> _Blocks | str:
+    """A transposed convolution whose blocks lie side by side, or why it is none."""
+    weight, bias = graph.operand(node, 1), graph.operand(node, 2)
+    if weight is None or weight.constant is None or (bias is not None and bias.constant is None):
+        return f"a weight or bias of {node.label} is not constant"
+    array = weight.constant.numpy().astype(np.float64)
+    if array.ndim != _IMAGE or weight.constant.dtype not in FLOATS:
+        return f"{node.label} is not on images of floats"
+    if node.get("group", 1) != 1:
+        return f"{node.label} has groups"
+    kernel = array.shape[2:]
+    one, none = (1,) * len(kernel), (0,) * len(kernel)
+    if tuple(node.get("strides", one)) != kernel or tuple(node.get("dilations", one)) != one:
+        return f"the blocks of {node.label} overlap or leave gaps"
+    padded = any(node.get("pads", ())) or tuple(node.get("output_padding", none)) != none
+    if padded or node.get("output_shape") or ops.attribute(graph, node, "auto_pad") not in _PLAIN:
+        return f"{node.label} is padded or cut off"
+    numbers = None
+    if bias is not None and bias.constant is not None:
+        numbers = bias.constant.numpy().astype(np.float64)
+    return _Blocks(node, array, numbers, weight.constant.dtype)
+
+
+def _write(build: Builder, inner: _Blocks, outer: _Blocks, between: list[Node]) -> Value:
+    """Both as pointwise convolutions; channels are (row, column, output) of a block."""
+    data = build.graph.operand(inner.node, 0)
+    assert data is not None
+    pixels = inner.rows * inner.columns
+    first = inner.weight.transpose(2, 3, 1, 0).reshape(pixels * inner.outputs, -1, 1, 1)
+    value = _pointwise(build, inner, data, first)
+    for node in between:
+        kind, operands = value.type, (value, *build.graph.operands(node)[1:])
+        value = build.node(node.op_type, operands, like=node).output
+        build.graph.set_type(value, kind)
+    size = inner.rows * outer.rows
+    rows, columns = np.eye(inner.rows), np.eye(inner.columns)
+    # Rows are those of the inner block times those of the outer one; so are columns.
+    spread = np.einsum("iu,jv,opkl->ikjlpuvo", rows, columns, outer.weight)
+    second = spread.reshape(size * size * outer.outputs, pixels * inner.outputs, 1, 1)
+    value = _pointwise(build, outer, value, second)
+    return build.DepthToSpace(value, blocksize=size)
+
+
+def _pointwise(build: Builder, blocks: _Blocks, data: Value, weight: Array) -> Value:
+    """A pointwise convolution in the place of a transposed one."""
+    node, dtype = blocks.node, blocks.dtype
+    operands = [data, build.constant(weight, dtype=dtype, name=f"{node.key}_weight")]
+    if blocks.bias is not None:
+        bias = np.tile(blocks.bias, len(weight) // blocks.outputs)
+        operands.append(build.constant(bias, dtype=dtype, name=f"{node.key}_bias"))
+    attributes = dict.fromkeys(node.attributes)
+    made = build.node("Conv", operands, like=node, attributes=attributes).output
+    if isinstance(data.type, TensorType) and data.type.shape is not None:
+        shape = (data.type.shape[0], len(weight), *data.type.shape[2:])
+        build.graph.set_type(made, TensorType(data.type.dtype, shape))
+    return made
