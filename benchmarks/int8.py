@@ -83,7 +83,7 @@ def main() -> int:
     parser.add_argument("--peers", type=Path, default=Path(sys.executable), metavar="PYTHON")
     parser.add_argument("--only", action="append", default=[], metavar="WORD")
     parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--target", default=_target())
+    parser.add_argument("--target", default=default_target())
     parser.add_argument("--limit", type=float, default=900.0)
     parser.add_argument("--cache", type=Path, metavar="FOLDER")
     parser.add_argument("--out", type=Path, default=RESULTS / f"int8-{date.today():%Y-%m}.md")
@@ -102,7 +102,8 @@ def main() -> int:
     return 0
 
 
-def _target() -> str:
+def default_target() -> str:
+    """The first generation of CPU that has what this one has."""
     known = {"amx_int8": "sapphirerapids", "avx512_vnni": "cascadelake"}
     return next((name for what, name in known.items() if what in host_capabilities()), "skylake")
 

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from optc.ir import TensorType, ops
 from optc.ir.ops import Trait, info
-from optc.passes.base import Pass, PassResult
+from optc.passes.base import Pass, PassOptions, PassResult
 from optc.passes.weights import FLOATS
 from optc.rewrite.driver import Builder, replace_node
 from optc.rewrite.trace import Trace
@@ -38,9 +39,18 @@ if TYPE_CHECKING:
 Array: TypeAlias = npt.NDArray[np.float64]
 
 _RULE: Final = "conv-transposes"
-_LIMIT: Final = 24
 _IMAGE: Final = 4  # dimensions that DepthToSpace takes
 _PLAIN: Final = (b"NOTSET", b"VALID")
+
+
+class MergeUpsamplingOptions(PassOptions):
+    """Options of `merge-upsampling`."""
+
+    zeros: int = Field(
+        default=24,
+        ge=0,
+        description="most multiplications by zero for each element in between that are taken on",
+    )
 
 
 class MergeUpsampling(Pass):
@@ -48,20 +58,21 @@ class MergeUpsampling(Pass):
 
     Refuses: blocks that overlap or leave gaps, padding, groups, blocks that are not square in the
     end; anything but images; operations in between that are not unary and elementwise; an inner
-    result that something else uses; weights or biases that are not constant; more than 24
-    multiplications by zero for each element in between.
+    result that something else uses; weights or biases that are not constant; more
+    multiplications by zero than the option allows.
     """
 
     name: ClassVar[str] = "merge-upsampling"
+    Options = MergeUpsamplingOptions
 
     def apply(self, graph: Graph, context: PassContext) -> PassResult:
         """Every pair of transposed convolutions of every graph."""
-        del context
+        assert isinstance(self.options, MergeUpsamplingOptions)
         trace = Trace(self.name)
         for nested in tuple(graph.walk()):
             for node in nested.ordered():
                 if node in nested and node.is_op("ConvTranspose"):
-                    _visit(nested, node, trace)
+                    _visit(nested, node, self.options.zeros, trace)
         return PassResult(bool(trace.counts), trace.counts, trace.refusals)
 
 
@@ -94,7 +105,7 @@ class _Blocks:
         return int(self.weight.shape[3])
 
 
-def _visit(graph: Graph, outer: Node, trace: Trace) -> None:
+def _visit(graph: Graph, outer: Node, limit: int, trace: Trace) -> None:
     data = graph.operand(outer, 0)
     between: list[Node] = []
     while data is not None and _is_activation(data.node):
@@ -103,7 +114,7 @@ def _visit(graph: Graph, outer: Node, trace: Trace) -> None:
     if data is None or not data.node.is_op("ConvTranspose"):
         return
     inner = data.node
-    pair = _pair(graph, inner, between, outer)
+    pair = _pair(graph, inner, between, outer, limit)
     if isinstance(pair, str):
         trace.refused(_RULE, outer, pair)
         return
@@ -122,7 +133,7 @@ def _is_activation(node: Node) -> bool:
 
 
 def _pair(
-    graph: Graph, inner: Node, between: list[Node], outer: Node
+    graph: Graph, inner: Node, between: list[Node], outer: Node, limit: int
 ) -> tuple[_Blocks, _Blocks] | str:
     """Both convolutions, or why they stay."""
     for node in (inner, *between):
@@ -135,8 +146,8 @@ def _pair(
     if first.rows * second.rows != first.columns * second.columns:
         return "the blocks of both together are not square"
     zeros = second.outputs * second.rows * second.columns * (first.rows * first.columns - 1)
-    if zeros > _LIMIT:
-        return f"{zeros} multiplications by zero for each element in between; at most {_LIMIT} pay"
+    if zeros > limit:
+        return f"{zeros} multiplications by zero for each element in between; at most {limit} pay"
     return first, second
 
 
