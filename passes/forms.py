@@ -4,6 +4,7 @@
     canonical      the canonical operation as it is: for formats that do not go by ONNX's opsets
     microsoft      one of ONNX Runtime's own operators (domain com.microsoft)
     primitives     elementary operators, which every opset and runtime has
+    doublings      enlarging bytes by two as often as it takes, in the layout of ONNX
 
 The tables `FORMS` of the modules ``forms_*`` hold them. Which form is the fastest is a fact about a
 runtime: its descriptor names the forms it prefers (see `optc.targets.runtimes`).
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from optc.rewrite.driver import Builder
 
     Obstacle: TypeAlias = Callable[[Graph, Node], str | None]
-    """Why a node cannot be written so, or None when it can."""
+    """Why a node cannot be written so, or None when it can; "" where nobody would expect it."""
 
     Writer: TypeAlias = Callable[[Builder, Node], Sequence[Value | None]]
     """Builds what takes the place of a node; gives a value for each of its outputs, None where an
@@ -33,6 +34,7 @@ ONNX: Final = "onnx"
 CANONICAL: Final = "canonical"
 MICROSOFT: Final = "microsoft"
 PRIMITIVES: Final = "primitives"
+DOUBLINGS: Final = "doublings"
 
 FOREIGN: Final = {MICROSOFT: (ops.MICROSOFT, 1)}
 """Domain, and the version of it to import, of the forms that need one."""

@@ -15,7 +15,13 @@ from pydantic import Field
 
 from optc.errors import InternalError
 from optc.ir import ops
-from optc.passes import forms_activations, forms_attention, forms_norms, forms_rotary
+from optc.passes import (
+    forms_activations,
+    forms_attention,
+    forms_norms,
+    forms_resizes,
+    forms_rotary,
+)
 from optc.passes.base import Pass, PassOptions, PassResult
 from optc.passes.forms import (
     CANONICAL,
@@ -41,6 +47,7 @@ _TABLE: Final = {
     for form in (
         *forms_activations.FORMS,
         *forms_norms.FORMS,
+        *forms_resizes.FORMS,
         *forms_attention.FORMS,
         *forms_rotary.FORMS,
     )
@@ -120,7 +127,8 @@ class _Lowering:
             if reason is None and form is not None:
                 self._note(node, refused)
                 return self._write(node, form)
-            refused.append(f"{name}: {reason}")
+            if reason != "":
+                refused.append(f"{name}: {reason}")
         if node.is_canonical:
             raise InternalError(
                 "no-form", f"{node.label}: {node.op_type} cannot be written: {'; '.join(refused)}"

@@ -17,6 +17,7 @@ from optc.numerics.quantize import (
     fit_bias,
     quantize_tensor,
     weight_params,
+    with_its_ends,
 )
 
 ONNX_TYPES = {DType.U8: TensorProto.UINT8, DType.I8: TensorProto.INT8}
@@ -94,6 +95,25 @@ def test_zero_is_exact_and_the_range_is_covered() -> None:
         assert most >= high - 0.51 * step
     assert activation_params(0.0, 6.0).zero_points == (0,)
     assert activation_params(0.0, 6.0, DType.I8).zero_points == (-128,)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(-3.0, 13.58), (-3.0, 0.4), (-3.0, 3.0), (-0.01, 7.0), (-7.0, 0.01)]
+)
+def test_the_ends_of_a_range_are_reached(low: float, high: float) -> None:
+    params = activation_params(*with_its_ends(low, high))
+    (scale,), (zero,) = params.scales, params.zero_points
+    assert zero < 255
+    # Scales are float32: relative error 2^-24.
+    assert -zero * scale <= low * (1 - 1e-7)
+    assert (255 - zero) * scale >= high * (1 - 1e-7)
+    # The steps grow by the fraction of a step that either end is off, of the steps on its side.
+    assert scale <= (high - low) / 255 * (1 + 1 / min(zero, 255 - zero)) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 2.0), (-2.0, 0.0), (0.0, 0.0)])
+def test_a_range_that_ends_at_zero_stays(low: float, high: float) -> None:
+    assert with_its_ends(low, high) == (low, high)
 
 
 def test_symmetric_types() -> None:

@@ -106,6 +106,50 @@ def test_a_gemm_with_a_transposed_weight_and_a_bias() -> None:
     assert {n.get("axis") for n in graph.ordered()} == {0, None}
 
 
+@pytest.mark.parametrize(
+    ("activation", "low", "high"),
+    [
+        ("HardSwish (c)", -3.0, None),
+        ("HardSigmoid (c)", -2.5, 2.5),
+        ("HardSigmoid <alpha = 0.25, beta = 0.75> (c)", -3.0, 1.0),
+        ("HardSigmoid <alpha = -0.2> (c)", None, None),
+        ("HardSigmoid <beta = 2.0> (c)", None, None),
+        ("Sigmoid (c)", None, None),
+        ("Mul (c, c)", None, None),
+    ],
+)
+def test_steps_are_where_the_activation_tells_values_apart(
+    activation: str, low: float | None, high: float | None
+) -> None:
+    """Sums of 36 products of normal numbers reach far beyond either end."""
+    opset = 14 if "HardSwish" in activation else 13
+    graph = net(f"c = Conv (x, w)  y = {activation}", opset=opset, w=(8, 4, 3, 3))
+    source = clone(graph)
+    result = quantize(graph, **KERNELS)
+    figures = next(item.figures for item in result.decisions if item.node == "c")
+    scale, zero = figures["result_scale"], figures["result_zero_point"]
+    values = run(observed(source, "c"), seeded(source))["c"]
+    assert values.min() < -6
+    assert values.max() > 6
+    # An end that is told apart is reached by an integer; that takes a step, and steps that are
+    # longer by a fraction of a step divided among those on the shorter side.
+    longer = 1 / min(zero, 255 - zero)
+    for end, least, reached in (
+        (low, values.min(), -zero * scale),
+        (high, values.max(), (255 - zero) * scale),
+    ):
+        wanted = least if end is None else end
+        assert abs(reached - wanted) <= 1.01 * scale + abs(wanted) * longer
+        assert end is None or abs(reached) >= abs(end) * (1 - 1e-5)
+
+
+def observed(graph: Graph, name: str) -> Graph:
+    """A copy that gives a value."""
+    copy = clone(graph)
+    copy.add_output(copy.value(name), name, copy.value(name).type)
+    return copy
+
+
 RESIDUAL = """
     a = Conv <pads = [1,1,1,1]> (x, w)
     r = Relu (a)
