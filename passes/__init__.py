@@ -28,6 +28,7 @@ from optc.passes.guard_convolutions import GuardConvolutions
 from optc.passes.hoist_lookups import HoistLookups
 from optc.passes.infer_shapes import InferShapes
 from optc.passes.lower_affine import LowerAffine
+from optc.passes.lower_conv_transpose import LowerConvTranspose
 from optc.passes.lower_operators import LowerOperators
 from optc.passes.lower_pads import LowerPads
 from optc.passes.merge_casts import MergeCasts
@@ -86,6 +87,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     CommonFactors,
     UpgradeOpset,
     LowerAffine,
+    LowerConvTranspose,
     LowerPads,
     PadKernels,
     GuardConvolutions,
@@ -154,6 +156,7 @@ __all__ = [
     "HoistLookups",
     "InferShapes",
     "LowerAffine",
+    "LowerConvTranspose",
     "LowerOperators",
     "LowerPads",
     "MergeCasts",

@@ -3,10 +3,10 @@
     ConvTranspose(act(ConvTranspose(x, A) + a), B) + b
         =  DepthToSpace(Conv(act(Conv(x, A') + a'), B') + b')        strides as large as the kernels
 
-A transposed convolution whose blocks do not overlap computes each pixel of a block from one pixel:
-a pointwise convolution whose channels are the pixels of a block. Up to the second one the pixels
-stay channels, so that the large result in between is never rearranged. A' has a channel for each
-pixel (u, v) and output of A; B' takes those of one pixel only and is zero else, which costs
+Both are pointwise convolutions whose channels are the pixels of a block
+(`optc.passes.pixel_blocks`). Up to the second one the pixels stay channels, so that the large
+result in between is never rearranged. A' has a channel for each pixel (u, v) and output of A; B'
+takes those of one pixel only and is zero else, which costs
 
     outputs of B · pixels of a block of B · (pixels of a block of A - 1)
 
@@ -18,29 +18,23 @@ DepthToSpace-13.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
-from optc.ir import TensorType, ops
 from optc.ir.ops import Trait, info
 from optc.passes.base import Pass, PassOptions, PassResult
-from optc.passes.weights import FLOATS
+from optc.passes.pixel_blocks import blocks_of, pointwise
 from optc.rewrite.driver import Builder, replace_node
 from optc.rewrite.trace import Trace
 
 if TYPE_CHECKING:
-    from optc.ir import DType, Graph, Node, Value
+    from optc.ir import Graph, Node, Value
     from optc.passes.base import PassContext
-
-Array: TypeAlias = npt.NDArray[np.float64]
+    from optc.passes.pixel_blocks import Blocks
 
 _RULE: Final = "conv-transposes"
-_IMAGE: Final = 4  # dimensions that DepthToSpace takes
-_PLAIN: Final = (b"NOTSET", b"VALID")
 
 
 class MergeUpsamplingOptions(PassOptions):
@@ -76,35 +70,6 @@ class MergeUpsampling(Pass):
         return PassResult(bool(trace.counts), trace.counts, trace.refusals)
 
 
-@dataclass(frozen=True)
-class _Blocks:
-    """A transposed convolution.
-
-    Attributes:
-        node: the operation.
-        weight: as [inputs, outputs, rows, columns].
-        bias: one number for each output, or None.
-        dtype: of the weight.
-    """
-
-    node: Node
-    weight: Array
-    bias: Array | None
-    dtype: DType
-
-    @property
-    def outputs(self) -> int:
-        return int(self.weight.shape[1])
-
-    @property
-    def rows(self) -> int:
-        return int(self.weight.shape[2])
-
-    @property
-    def columns(self) -> int:
-        return int(self.weight.shape[3])
-
-
 def _visit(graph: Graph, outer: Node, limit: int, trace: Trace) -> None:
     data = graph.operand(outer, 0)
     between: list[Node] = []
@@ -134,12 +99,12 @@ def _is_activation(node: Node) -> bool:
 
 def _pair(
     graph: Graph, inner: Node, between: list[Node], outer: Node, limit: int
-) -> tuple[_Blocks, _Blocks] | str:
+) -> tuple[Blocks, Blocks] | str:
     """Both convolutions, or why they stay."""
     for node in (inner, *between):
         if graph.only_use(node.output) is None:
             return f"{node.output.name} has other uses"
-    found = [_blocks(graph, node) for node in (inner, outer)]
+    found = [blocks_of(graph, node) for node in (inner, outer)]
     first, second = found
     if isinstance(first, str) or isinstance(second, str):
         return next(reason for reason in found if isinstance(reason, str))
@@ -151,36 +116,12 @@ def _pair(
     return first, second
 
 
-def _blocks(graph: Graph, node: Node) -> _Blocks | str:
-    """A transposed convolution whose blocks lie side by side, or why it is none."""
-    weight, bias = graph.operand(node, 1), graph.operand(node, 2)
-    if weight is None or weight.constant is None or (bias is not None and bias.constant is None):
-        return f"a weight or bias of {node.label} is not constant"
-    array = weight.constant.numpy().astype(np.float64)
-    if array.ndim != _IMAGE or weight.constant.dtype not in FLOATS:
-        return f"{node.label} is not on images of floats"
-    if node.get("group", 1) != 1:
-        return f"{node.label} has groups"
-    kernel = array.shape[2:]
-    one, none = (1,) * len(kernel), (0,) * len(kernel)
-    if tuple(node.get("strides", one)) != kernel or tuple(node.get("dilations", one)) != one:
-        return f"the blocks of {node.label} overlap or leave gaps"
-    padded = any(node.get("pads", ())) or tuple(node.get("output_padding", none)) != none
-    if padded or node.get("output_shape") or ops.attribute(graph, node, "auto_pad") not in _PLAIN:
-        return f"{node.label} is padded or cut off"
-    numbers = None
-    if bias is not None and bias.constant is not None:
-        numbers = bias.constant.numpy().astype(np.float64)
-    return _Blocks(node, array, numbers, weight.constant.dtype)
-
-
-def _write(build: Builder, inner: _Blocks, outer: _Blocks, between: list[Node]) -> Value:
+def _write(build: Builder, inner: Blocks, outer: Blocks, between: list[Node]) -> Value:
     """Both as pointwise convolutions; channels are (row, column, output) of a block."""
     data = build.graph.operand(inner.node, 0)
     assert data is not None
     pixels = inner.rows * inner.columns
-    first = inner.weight.transpose(2, 3, 1, 0).reshape(pixels * inner.outputs, -1, 1, 1)
-    value = _pointwise(build, inner, data, first)
+    value = pointwise(build, inner, data, inner.spread())
     for node in between:
         kind, operands = value.type, (value, *build.graph.operands(node)[1:])
         value = build.node(node.op_type, operands, like=node).output
@@ -190,20 +131,5 @@ def _write(build: Builder, inner: _Blocks, outer: _Blocks, between: list[Node]) 
     # Rows are those of the inner block times those of the outer one; so are columns.
     spread = np.einsum("iu,jv,opkl->ikjlpuvo", rows, columns, outer.weight)
     second = spread.reshape(size * size * outer.outputs, pixels * inner.outputs, 1, 1)
-    value = _pointwise(build, outer, value, second)
+    value = pointwise(build, outer, value, second)
     return build.DepthToSpace(value, blocksize=size)
-
-
-def _pointwise(build: Builder, blocks: _Blocks, data: Value, weight: Array) -> Value:
-    """A pointwise convolution in the place of a transposed one."""
-    node, dtype = blocks.node, blocks.dtype
-    operands = [data, build.constant(weight, dtype=dtype, name=f"{node.key}_weight")]
-    if blocks.bias is not None:
-        bias = np.tile(blocks.bias, len(weight) // blocks.outputs)
-        operands.append(build.constant(bias, dtype=dtype, name=f"{node.key}_bias"))
-    attributes = dict.fromkeys(node.attributes)
-    made = build.node("Conv", operands, like=node, attributes=attributes).output
-    if isinstance(data.type, TensorType) and data.type.shape is not None:
-        shape = (data.type.shape[0], len(weight), *data.type.shape[2:])
-        build.graph.set_type(made, TensorType(data.type.dtype, shape))
-    return made
