@@ -82,6 +82,13 @@ class Kernels:
         weight: Element = element if form == "qdq-pair" else self.weights
         return self._find(node.op_type, form, element, weight, result or element, zero)
 
+    def needs_least_zero(self, node: Node) -> bool:
+        """Whether a product with a Relu has a kernel only where the zero point absorbs the Relu."""
+        _, element, symmetric = elements_of(self.activations)
+        zero: ZeroPoint = "symmetric" if symmetric else "asymmetric"
+        kept = self._find(node.op_type, "qdq-relu", element, self.weights, element, zero)
+        return isinstance(kept, str)
+
     def dynamic(self, node: Node) -> Choice | str:
         """The kernel of a matrix product whose operand is quantized as it comes, or why not."""
         op_type = "MatMul" if node.is_op("Gemm") else node.op_type
@@ -133,6 +140,7 @@ class Site:
         choice: the kernel.
         may_give_floats: whether a kernel takes integers and gives floats.
         keeps_scale: whether operands and result need the same scale.
+        from_zero: values that need the least integer as their zero point, or there is no kernel.
     """
 
     node: Node
@@ -142,6 +150,7 @@ class Site:
     choice: Choice
     may_give_floats: bool = False
     keeps_scale: bool = False
+    from_zero: tuple[Value, ...] = ()
 
     @property
     def is_product(self) -> bool:
@@ -214,6 +223,12 @@ def _product(graph: Graph, node: Node, kernels: Kernels) -> Site | str:
         return integers
     if integers.saturates is not None and product_of(node) is None:
         return "sums of its products may saturate on this CPU; what weights prevent it is not known"
+    bound: list[Value] = []
+    if clamp is not None and kernels.needs_least_zero(node):
+        bound.append(clamp.output)
+    if from_zero and isinstance(kernels.product(node, form, None, clamped=clamp is not None), str):
+        assert first is not None
+        bound.append(first)
     return Site(
         node,
         (0,) if weight is not None else (0, 1),
@@ -221,6 +236,7 @@ def _product(graph: Graph, node: Node, kernels: Kernels) -> Site | str:
         clamp,
         integers,
         may_give_floats=not isinstance(floats, str),
+        from_zero=tuple(bound),
     )
 
 

@@ -59,10 +59,10 @@ def quantize_statically(graph: Graph, trace: Trace, job: Static) -> None:
     if job.priced is not None:
         prices = Prices(*job.priced, observed_sizes(graph, job.observer))
     plan = make_plan(graph, job.kernels, job.wishes, prices)
-    groups = _groups(plan, job.unify)
-    values = [value for value in groups if value.constant is None]
+    bound = _bound(plan)
+    values = [value for part in bound.members() for value in part]
     ranges = calibrate(job.observer, graph, values, job.settings) if values else {}
-    params = _params(plan, groups, ranges, job.kernels)
+    params = _params(plan, _unified(plan, bound, job.unify, ranges), ranges, job.kernels)
     _decide(plan, trace, params)
     _write(plan, trace, job.style, params)
 
@@ -81,34 +81,81 @@ def observed_sizes(graph: Graph, observer: Observer) -> dict[str, int]:
     return found
 
 
-def _groups(plan: Plan, unify: Iterable[str]) -> dict[Value, Value]:
-    """The values to quantize, each with the value that stands for all with its scale."""
-    leader: dict[Value, Value] = {}
+class _Groups:
+    """Values that share their scale; each group is known by one of its values."""
 
-    def find(value: Value) -> Value:
-        while leader[value] is not value:
-            value = leader[value]
+    def __init__(self, values: Iterable[Value]) -> None:
+        self._above = {value: value for value in values}
+
+    def find(self, value: Value) -> Value:
+        """The value that stands for the group of a value."""
+        while self._above[value] is not value:
+            value = self._above[value]
         return value
 
-    for site in plan.chosen():
-        for value in (*plan.operands(site), *((site.result,) if plan.gives(site.node) else ())):
-            leader.setdefault(value, value)
-    for site in plan.chosen():
-        if plan.gives(site.node) and (site.keeps_scale or site.node.is_op(*unify)):
+    def join(self, value: Value, other: Value) -> None:
+        """Let the groups of both be one, which the second one's value stands for."""
+        self._above[self.find(value)] = self.find(other)
+
+    def members(self) -> list[list[Value]]:
+        """All groups, in order."""
+        found: dict[Value, list[Value]] = {}
+        for value in self._above:
+            found.setdefault(self.find(value), []).append(value)
+        return list(found.values())
+
+
+def _bound(plan: Plan) -> _Groups:
+    """The values to quantize, in the groups that operations which move data make."""
+    sites = list(plan.chosen())
+    quantized = [
+        value
+        for site in sites
+        for value in (*plan.operands(site), *((site.result,) if plan.gives(site.node) else ()))
+    ]
+    groups = _Groups(dict.fromkeys(quantized))
+    for site in sites:
+        if site.keeps_scale and plan.gives(site.node):
             for value in plan.operands(site):
-                leader[find(value)] = find(site.result)
-    return {value: find(value) for value in leader}
+                groups.join(value, site.result)
+    return groups
+
+
+def _unified(
+    plan: Plan, bound: _Groups, unify: Iterable[str], ranges: Mapping[str, Range]
+) -> list[list[Value]]:
+    """The groups, joined where an operator is to have operands of equal scales.
+
+    A group stays by itself where a kernel needs its zero point to be the least integer, and the
+    others have negative elements: the operator can do with several scales, the kernel not.
+    """
+    parts = bound.members()
+    joined = _Groups([part[0] for part in parts])
+    first = {value: part[0] for part in parts for value in part}
+    for site in plan.chosen():
+        if plan.gives(site.node) and site.node.is_op(*unify):
+            for value in plan.operands(site):
+                joined.join(first[value], first[site.result])
+    needed = {value for site in plan.chosen() for value in site.from_zero}
+    members = {part[0]: part for part in parts}
+    found: list[list[Value]] = []
+    for group in joined.members():
+        apart: list[Value] = []
+        if min(ranges[v.name].low for one in group for v in members[one]) < 0:
+            apart = [one for one in group if not needed.isdisjoint(members[one])]
+        found.extend(members[one] for one in apart)
+        rest = [value for one in group if one not in apart for value in members[one]]
+        if rest:
+            found.append(rest)
+    return found
 
 
 def _params(
-    plan: Plan, groups: Mapping[Value, Value], ranges: Mapping[str, Range], kernels: Kernels
+    plan: Plan, groups: Iterable[list[Value]], ranges: Mapping[str, Range], kernels: Kernels
 ) -> dict[Value, QuantParams]:
     """The parameters of each value to quantize."""
-    members: dict[Value, list[Value]] = {}
-    for value, leader in groups.items():
-        members.setdefault(leader, []).append(value)
     found: dict[Value, QuantParams] = {}
-    for values in members.values():
+    for values in groups:
         known = [ranges[value.name] for value in values]
         low, high = min(one.low for one in known), max(one.high for one in known)
         dtype, _, symmetric = elements_of(_scheme(plan, values, kernels, negative=low < 0))

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 
 from helpers import graph_from_text
 from helpers.observed import chain, decided, quantize
 from helpers.pass_checks import run, seeded
+from optc.emit.onnx import serialize
 from optc.errors import DataError, ModelError
 from optc.ir import DType, Graph, Node, Tensor, clone
 from optc.ir.text import print_graph
 from optc.passes import FoldConstants, InferShapes, PassContext
+from optc.passes.int8_sites import Kernels, Site, find_site
 from optc.passes.quantize_int8 import QuantizeInt8
+from optc.targets import load_target
+from optc.targets.loading import shipped_kernels
 
 KERNELS: dict[str, Any] = {"placement": "kernels"}
 
@@ -198,6 +205,95 @@ def test_the_operands_of_a_concat_have_one_scale() -> None:
     scales = [graph.operand(value.node, 1) for value in operands]
     assert len({float(s.constant.numpy()) for s in scales if s and s.constant}) == 1
     assert len(operands) == 2
+
+
+SKIP = """
+    a = Conv <pads = [1,1,1,1]> (x, w)
+    r = Relu (a)
+    p = MaxPool <kernel_shape = [2,2], strides = [2,2]> (r)
+    b = Conv (p, v)
+    k = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric",
+                nearest_mode = "floor"> (b, , s)
+    c = Concat <axis = 1> (r, k)
+    d = Conv <pads = [1,1,1,1]> (c, u)
+    y = Relu (d)
+"""
+
+
+@pytest.mark.parametrize(("relu", "equal"), [(False, False), (True, True)])
+def test_a_concat_does_not_take_the_kernel_from_a_convolution_with_a_relu(
+    relu: bool, equal: bool
+) -> None:
+    """Its zero point has to stay the least integer, where others have negative elements."""
+    body = SKIP.replace("b = Conv (p, v)", "e = Conv (p, v)  b = Relu (e)") if relu else SKIP
+    graph = net(
+        f"s = Constant <value_floats = [1.0, 1.0, 2.0, 2.0]> ()  {body}",
+        w=(4, 4, 3, 3),
+        v=(4, 4, 1, 1),
+        u=(4, 8, 3, 3),
+    )
+    FoldConstants().apply(graph, PassContext())
+    source = clone(graph)
+    quantize(graph, **KERNELS)
+    pairs = quantized_as(graph, "Concat")
+    assert pairs[0][1] == 0
+    assert (pairs[0] == pairs[1]) is equal
+    assert quantized_as(graph, "MaxPool")[0] == pairs[0]
+    assert sqnr(source, graph) > ONE_PRODUCT - 8  # three products in a row
+    if relu:
+        return
+    # What ONNX Runtime makes of it: no convolution on floats.
+    found = executed(graph)
+    assert found.count("QLinearConv") == 3
+    assert "Conv" not in found
+    assert "FusedConv" not in found
+
+
+def test_which_values_need_the_least_integer_as_zero_point() -> None:
+    """Behind an absorbed Relu on ONNX Runtime, before a transposed convolution on OpenVINO."""
+    graph = net(
+        "a = Conv (x, w)  r = Relu (a)  y = ConvTranspose (r, q)", w=(4, 4, 1, 1), q=(4, 8, 2, 2)
+    )
+    nodes = {node.output.name: node for node in graph.nodes()}
+    found = {}
+    for runtime in ("onnxruntime", "openvino"):
+        capabilities = load_target("cascadelake").capabilities
+        kernels = Kernels(shipped_kernels(runtime), capabilities, "u8", "u8", "s8", ())
+        for name in ("a", "y"):
+            site = find_site(graph, nodes[name], kernels)
+            if isinstance(site, Site):
+                found[runtime, name] = [value.name for value in site.from_zero]
+    assert found == {
+        ("onnxruntime", "a"): ["r"],
+        ("openvino", "a"): [],
+        ("openvino", "y"): ["r"],
+    }
+
+
+def quantized_as(graph: Graph, op_type: str) -> list[tuple[float, int]]:
+    """Scale and zero point of the operands of an operation."""
+    node = next(node for node in graph.ordered() if node.is_op(op_type))
+    found = []
+    for value in graph.operands(node):
+        assert value is not None
+        scale, zero = (graph.operand(value.node, index) for index in (1, 2))
+        assert scale is not None
+        assert scale.constant is not None
+        assert zero is not None
+        assert zero.constant is not None
+        found.append((float(scale.constant.numpy()), int(zero.constant.numpy())))
+    return found
+
+
+def executed(graph: Graph) -> list[str]:
+    """The operators that ONNX Runtime runs."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = f"{folder}/optimized.onnx"
+        ort.InferenceSession(serialize(graph), options, providers=["CPUExecutionProvider"])
+        model = onnx.load(options.optimized_model_filepath)
+    return [node.op_type for node in model.graph.node]
 
 
 def test_floats_in_between_are_quantized_on_both_sides_only() -> None:
