@@ -86,7 +86,15 @@ class FallBack(Pass):
             reason = f"brought back to fp32: number {place + 1} of the least exact; {found.text}"
             figures = {"sqnr_db": sqnr, **found.figures}
             trace.decided(_RULE, layer.node, "fp32", reason, figures)
-        return PassResult(bool(trace.counts), trace.counts, trace.refusals, trace.decisions)
+        lost = 0 < found.count == len(keys)
+        warning = f"all {found.count} quantized operations went back to fp32: {found.text}"
+        return PassResult(
+            bool(trace.counts),
+            trace.counts,
+            trace.refusals,
+            trace.decisions,
+            warnings=(warning,) if lost else (),
+        )
 
 
 # ---- ranking -----------------------------------------------------------------------------------

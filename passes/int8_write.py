@@ -147,11 +147,14 @@ class Writer:
         kind = value.type
         dtype = params.dtype if op_type == "QuantizeLinear" else DType.F32
         types = [TensorType(dtype, kind.shape)] if isinstance(kind, TensorType) else []
+        output = self._name(value, suffix)
+        # A shared constant may have several, one for each scale: numbered as their results are.
+        number = output.removeprefix(f"{value.name}_{suffix}")
         node = self.graph.add(
             op_type,
             operands,
-            outputs=[self._name(value, suffix)],
-            name=f"{value.name}/{op_type}",
+            outputs=[output],
+            name=f"{value.name}/{op_type}{number}",
             attributes={} if params.axis is None else {"axis": Attr(AttrKind.INT, params.axis)},
             types=types,
             origin=origin,

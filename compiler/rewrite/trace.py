@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -133,9 +134,13 @@ class Trace:
         reason: str,
         figures: Mapping[str, float] | None = None,
     ) -> None:
-        """Record the precision that an operation is to be computed in; the last word counts."""
+        """Record the precision that an operation is to be computed in; the last word counts.
+
+        Figures that are not finite are left out: what makes no error at all has no ratio to it.
+        """
+        told = {name: number for name, number in (figures or {}).items() if math.isfinite(number)}
         self._decisions[node] = Decision(
-            node.label, precision, rule, reason, figures or {}, node.origin, node.key
+            node.label, precision, rule, reason, told, node.origin, node.key
         )
 
     @property

@@ -93,6 +93,7 @@ SPECS: dict[str, Spec] = {
     "Resize": Spec(
         attributes={"mode": "nearest"}, constants=(None, np.array([1, 1, 2, 2], np.float32))
     ),
+    "DepthToSpace": Spec(attributes={"blocksize": 2}),
     "Concat": Spec((_IMAGE, _IMAGE), attributes={"axis": 1}),
     "Transpose": Spec(attributes={"perm": [0, 2, 3, 1]}),
     "Reshape": Spec(constants=(_ints(1, -1),)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from helpers.lowered import quantized, sqnr
@@ -27,6 +29,7 @@ def test_as_few_as_the_goal_allows() -> None:
     (decision,) = result.decisions
     assert decision.precision == "fp32"
     assert "number 1 of the least exact" in decision.reason
+    assert not result.warnings
     assert decision.figures["sqnr"] > decision.figures["sqnr_before"]
     products = [node for node in graph.nodes() if node.is_op("Conv")]
     weights = [graph.operand(node, 1) for node in products]
@@ -43,6 +46,10 @@ def test_a_goal_that_only_fp32_reaches_leaves_nothing_quantized() -> None:
     assert result.counts == {"fall-back": 2}
     assert not any(node.op_type.endswith("Linear") for node in graph.nodes())
     assert sqnr(reference, graph, observer) > 100
+    (warning,) = result.warnings
+    assert warning.startswith("all 2 quantized operations went back to fp32: ")
+    # No error has no ratio to it; reports hold finite numbers only.
+    assert all(math.isfinite(number) for d in result.decisions for number in d.figures.values())
     assert not fall_back(1000.0).apply(graph, context).changed
 
 

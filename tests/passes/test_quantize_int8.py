@@ -419,6 +419,20 @@ def test_a_shared_weight_is_stored_once() -> None:
     assert [v.constant.dtype for v in integers if v.constant] == [DType.I8]
 
 
+def test_a_shared_bias_has_a_name_for_each_scale() -> None:
+    graph = net(
+        "a = Conv (x, w, b)  r = Relu (a)  y = Conv (r, v, b)",
+        w=(4, 4, 1, 1),
+        v=(4, 4, 1, 1),
+        b=(4,),
+    )
+    source = clone(graph)
+    quantize(graph, **KERNELS)
+    names = [node.name for node in graph.nodes() if node.name]
+    assert len(set(names)) == len(names)
+    assert sqnr(source, graph) > ONE_PRODUCT - 3  # two products; ONNX Runtime loads it
+
+
 def test_without_vnni_no_pair_of_products_saturates() -> None:
     for target, safe in (("skylake", True), ("cascadelake", False)):
         graph = net("y = MatMul (x, w)", x="4,64", w=(64, 8))
