@@ -5,6 +5,7 @@
     microsoft      one of ONNX Runtime's own operators (domain com.microsoft)
     primitives     elementary operators, which every opset and runtime has
     doublings      enlarging bytes by two as often as it takes, in the layout of ONNX
+    difference     a bias behind a quantized product, negative and subtracted
 
 The tables `FORMS` of the modules ``forms_*`` hold them. Which form is the fastest is a fact about a
 runtime: its descriptor names the forms it prefers (see `optc.targets.runtimes`).
@@ -35,6 +36,7 @@ CANONICAL: Final = "canonical"
 MICROSOFT: Final = "microsoft"
 PRIMITIVES: Final = "primitives"
 DOUBLINGS: Final = "doublings"
+DIFFERENCE: Final = "difference"
 
 FOREIGN: Final = {MICROSOFT: (ops.MICROSOFT, 1)}
 """Domain, and the version of it to import, of the forms that need one."""

@@ -198,6 +198,7 @@ def _cut(plan: Plan, prices: Prices) -> dict[Node, str]:
             use.node if plan.is_operand(use.node, use.key) else None
             for use in plan.graph.uses(value)
         ]
+        quantize += sum(prices.planar(plan.graph, user) for user in users if user is not None)
         placement.value(value, makers.get(value), users, quantize, dequantize)
     plan.sides = placement.solve()
     return why

@@ -19,7 +19,7 @@ from optc.passes import (
     forms_activations,
     forms_attention,
     forms_norms,
-    forms_resizes,
+    forms_quantized,
     forms_rotary,
 )
 from optc.passes.base import Pass, PassOptions, PassResult
@@ -47,7 +47,7 @@ _TABLE: Final = {
     for form in (
         *forms_activations.FORMS,
         *forms_norms.FORMS,
-        *forms_resizes.FORMS,
+        *forms_quantized.FORMS,
         *forms_attention.FORMS,
         *forms_rotary.FORMS,
     )

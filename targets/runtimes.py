@@ -131,6 +131,20 @@ class IndirectCosts(Descriptor):
     element: float = Field(description="cycles for each element of the result")
 
 
+class WindowCosts(Descriptor):
+    """What a pool on integers costs whose kernel is not vectorized."""
+
+    result: float = Field(description="cycles for each element of the result")
+    place: float = Field(
+        description="cycles for each place of the window and element of the result"
+    )
+    planar: bool = Field(
+        default=False,
+        description="true: only where the channels are not the last axis, as they are behind a "
+        "convolution on integers; there it costs what a move costs",
+    )
+
+
 class StepCosts(Descriptor):
     """Cycles of one core that kernels need beside, or instead of, the peak of their arithmetic.
 
@@ -155,6 +169,9 @@ class StepCosts(Descriptor):
     )
     move: dict[Precision, float] = Field(
         description="for each element that is moved or reduced by pools"
+    )
+    windows: dict[Text, WindowCosts] = Field(
+        default_factory=dict, description="pools that cost more than a move on integers"
     )
     quantize: float = Field(description="for each element of QuantizeLinear")
     dequantize: float = Field(description="for each element of DequantizeLinear")

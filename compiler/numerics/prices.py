@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from optc.ir import Graph, Node, Value
     from optc.targets import Precision, Runtime, Target
     from optc.targets.kernels import Choice
-    from optc.targets.runtimes import IndirectCosts, StepCosts
+    from optc.targets.runtimes import IndirectCosts, StepCosts, WindowCosts
 
 _AVX2_PEAK: Final = 64.0
 """Operations per cycle of VPMADDUBSW, VPMADDWD and VPADDD on 256 bits, where no path is kept."""
@@ -81,6 +81,9 @@ class Prices:
                 moved = info(node).has(Trait.DATA_MOVEMENT) or info(node).has(Trait.POOLING)
                 rates = self.costs.move if moved else self.costs.elementwise
                 count = self.costs.several.get(node.op_type, 1)
+                slow = self.costs.windows.get(node.op_type) if precision == "int8" else None
+                if slow is not None and not slow.planar:
+                    return self._seconds(_window(node, elements, slow), precision)
                 return count * self._seconds(largest * rates[precision], precision)
             if _is_depthwise(graph, node):
                 return self._seconds(work * self.costs.depthwise[precision], precision)
@@ -90,6 +93,18 @@ class Prices:
             if precision == "int8" and costs.indirect is not None:
                 cycles += _gathering(graph, node, elements, costs.indirect)
         return self._seconds(cycles, precision)
+
+    def planar(self, graph: Graph, node: Node) -> float:
+        """Seconds that an operation on integers takes longer whose operand has just been quantized.
+
+        Its channels are not the last axis then, as they are behind a convolution on integers.
+        """
+        slow = self.costs.windows.get(node.op_type)
+        if slow is None or not slow.planar:
+            return 0.0
+        with sized(graph, node, self.sizes):
+            elements = _elements(node.output)
+        return 0.0 if elements is None else self._seconds(_window(node, elements, slow), "int8")
 
     def _costs_of_product(self, precision: Precision, choice: Choice | None) -> StepCosts:
         """Those of the kernel: one for VNNI does on a CPU with AMX what it does without."""
@@ -118,6 +133,12 @@ class Prices:
 
 def _elements(value: Value) -> int | None:
     return value.type.elements if isinstance(value.type, TensorType) else None
+
+
+def _window(node: Node, elements: int, costs: WindowCosts) -> float:
+    """Cycles of a pool whose kernel looks at one element at a time."""
+    places: int = math.prod(node.get("kernel_shape", ()))
+    return elements * (costs.result + places * costs.place)
 
 
 def _gathering(graph: Graph, node: Node, elements: int, costs: IndirectCosts) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from helpers import graph_from_text
-from optc.ir import DType, Graph
+from optc.ir import DType, Graph, TensorType
 from optc.numerics.prices import Prices
 from optc.passes import InferShapes, PassContext
 from optc.targets import load_runtime, load_target
@@ -165,3 +165,42 @@ def test_an_activation_of_two_operations_costs_two() -> None:
     one, two = (prices("cascadelake").of(graph, node, "fp32") for node in graph.ordered())
     assert one is not None
     assert two == pytest.approx(2 * one)
+
+
+POOLS = """<ir_version: 8, opset_import: ["" : 13]>
+    g (float[1,64,56,56] x) => (float[A,B,C,D] y) {
+        a = AveragePool <kernel_shape = [2,2], strides = [2,2]> (x)
+        m = MaxPool <kernel_shape = [2,2], strides = [2,2]> (a)
+        y = Relu (m)
+    }"""
+
+
+def test_pools_on_bytes_without_vectors_cost_more_than_what_they_save() -> None:
+    graph, known = typed(POOLS), prices("cascadelake")
+    average, largest, relu = graph.ordered()
+    floats, integers = known.of(graph, average, "fp32"), known.of(graph, average, "int8")
+    assert floats is not None
+    assert integers is not None
+    assert integers > 5 * floats  # measured: 20 cycles instead of 0.7 for each element
+    # A MaxPool is fast where the channels are the last axis, and slow where they are not.
+    floats, integers = known.of(graph, largest, "fp32"), known.of(graph, largest, "int8")
+    assert floats is not None
+    assert integers is not None
+    assert integers < floats
+    assert known.planar(graph, largest) > 5 * floats
+    assert known.planar(graph, average) == known.planar(graph, relu) == 0
+
+
+def test_a_larger_window_takes_longer() -> None:
+    text = POOLS.replace("[2,2], strides", "[3,3], strides")
+    for step in (0, 1):
+        seconds = []
+        for graph in (typed(POOLS), typed(text)):
+            node, known = graph.ordered()[step], prices("cascadelake")
+            found = known.of(graph, node, "int8") if step == 0 else known.planar(graph, node)
+            assert found is not None
+            # The result has one row and column less: count the time of an element.
+            assert isinstance(node.output.type, TensorType)
+            assert node.output.type.elements is not None
+            seconds.append(found / node.output.type.elements)
+        assert seconds[0] < seconds[1]

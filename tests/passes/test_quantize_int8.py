@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 import pytest
 
 from helpers import graph_from_text
+from helpers.executed import executed
 from helpers.observed import chain, decided, quantize
 from helpers.pass_checks import run, seeded
-from optc.emit.onnx import serialize
 from optc.errors import DataError, ModelError
 from optc.ir import DType, Graph, Node, Tensor, clone
 from optc.ir.text import print_graph
@@ -22,6 +19,9 @@ from optc.passes.int8_sites import Kernels, Site, find_site
 from optc.passes.quantize_int8 import QuantizeInt8
 from optc.targets import load_target
 from optc.targets.loading import shipped_kernels
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KERNELS: dict[str, Any] = {"placement": "kernels"}
 
@@ -222,7 +222,7 @@ SKIP = """
 
 @pytest.mark.parametrize(("relu", "equal"), [(False, False), (True, True)])
 def test_a_concat_does_not_take_the_kernel_from_a_convolution_with_a_relu(
-    relu: bool, equal: bool
+    relu: bool, equal: bool, tmp_path: Path
 ) -> None:
     """Its zero point has to stay the least integer, where others have negative elements."""
     body = SKIP.replace("b = Conv (p, v)", "e = Conv (p, v)  b = Relu (e)") if relu else SKIP
@@ -243,7 +243,7 @@ def test_a_concat_does_not_take_the_kernel_from_a_convolution_with_a_relu(
     if relu:
         return
     # What ONNX Runtime makes of it: no convolution on floats.
-    found = executed(graph)
+    found = executed(graph, tmp_path / "saved.onnx")
     assert found.count("QLinearConv") == 3
     assert "Conv" not in found
     assert "FusedConv" not in found
@@ -283,17 +283,6 @@ def quantized_as(graph: Graph, op_type: str) -> list[tuple[float, int]]:
         assert zero.constant is not None
         found.append((float(scale.constant.numpy()), int(zero.constant.numpy())))
     return found
-
-
-def executed(graph: Graph) -> list[str]:
-    """The operators that ONNX Runtime runs."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = f"{folder}/optimized.onnx"
-        ort.InferenceSession(serialize(graph), options, providers=["CPUExecutionProvider"])
-        model = onnx.load(options.optimized_model_filepath)
-    return [node.op_type for node in model.graph.node]
 
 
 def test_floats_in_between_are_quantized_on_both_sides_only() -> None:
@@ -512,6 +501,23 @@ def test_small_products_do_not_pay_and_large_ones_do() -> None:
         assert result.changed == (precision == "int8")
         if precision == "fp32":
             assert "predicted" in decided(result)["y"][1]
+
+
+@pytest.mark.parametrize(("channels", "precision"), [(3, "fp32"), (64, "int8")])
+def test_a_pool_is_on_bytes_behind_a_convolution_on_bytes_only(
+    channels: int, precision: str
+) -> None:
+    """ONNX Runtime has no fast MaxPool of bytes else; three channels have no int8 kernel."""
+    graph = net(
+        "a = Conv (x, w)  r = Relu (a)  p = MaxPool <kernel_shape = [3,3], strides = [2,2]> (r) "
+        "b = Conv (p, v)  s = Relu (b)  y = Conv (s, v)",
+        x=f"1,{channels},58,58",
+        w=(64, channels, 3, 3),
+        v=(64, 64, 3, 3),
+    )
+    result = decided(quantize(graph))
+    assert {name: result[name][0] for name in ("a", "p")} == {"a": precision, "p": precision}
+    assert result["b"][0] == result["y"][0] == "int8"
 
 
 def test_values_of_zeros_only() -> None:

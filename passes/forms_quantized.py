@@ -1,12 +1,16 @@
-"""Forms of Resize.
+"""Forms of operators beside quantized ones that leave these their integer kernels.
 
-    Resize(x; 8)  =  Reshape(Resize(Resize(Resize(Reshape(x); 2); 2); 2))     bytes, nearest
+    Resize(x; 8)       =  Reshape(Resize(Resize(Resize(Reshape(x); 2); 2); 2))     bytes, nearest
+    MatMul(x, w) + b   =  MatMul(x, w) - (-b)
 
 Both Reshapes keep the shape. ONNX Runtime computes convolutions on bytes with the channels last,
 and moves the change of layout through a Resize, which then has no fast kernel; through a Reshape it
-is not moved. In ONNX's own layout it has a fast kernel for twice the size alone. The results are
-the same to the bit.
-Source: ONNX operators Resize-13, Reshape-13; benchmarks/results/resizes-2026-11.md.
+is not moved. In ONNX's own layout it has a fast kernel for twice the size alone.
+Before it looks for integer kernels it makes a Gemm of a MatMul of known sizes and an Add: a Gemm
+whose bias is no int32 is computed on floats. It does nothing to a Sub.
+The results are the same to the bit.
+Source: ONNX operators Resize-13, Reshape-13, Sub-14; benchmarks/results/resizes-2026-11.md; ONNX
+Runtime, matmul_add_fusion.cc.
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from optc.ir import TensorType, ops
-from optc.passes.forms import DOUBLINGS, Form
+from optc.ir.shape_site import shape_of
+from optc.passes.forms import DIFFERENCE, DOUBLINGS, Form
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from optc.ir import Graph, Node, Value
     from optc.rewrite.driver import Builder
 
+_MATRIX: Final = 2
 _SAME: Final = np.array([0, 0, 0, -1], np.int64)
 _TWICE: Final = np.array([1, 1, 2, 2], np.float32)
 _REPEATED: Final = {
@@ -90,5 +96,47 @@ def _write(build: Builder, node: Node) -> Sequence[Value]:
     return (build.Reshape(value, same),)
 
 
-FORMS: Final = (Form("Resize", DOUBLINGS, _write, _obstacle),)
+def _sum(graph: Graph, node: Node) -> tuple[Value, Value] | None:
+    """A product of quantized values and the constant bias that ONNX Runtime would fuse with it."""
+    left, right = graph.operands(node)
+    for product, bias in ((left, right), (right, left)):
+        if product is None or bias is None or not product.node.is_op("MatMul"):
+            continue
+        operands = graph.operands(product.node)
+        if all(value is not None and value.node.is_op("DequantizeLinear") for value in operands):
+            fused = graph.only_use(product) is not None and _becomes_gemm(graph, product, bias)
+            return (product, bias) if fused else None
+    return None
+
+
+def _becomes_gemm(graph: Graph, product: Value, bias: Value) -> bool:
+    """Whether the sizes are such that the product and its bias become a Gemm."""
+    data, weight = graph.operands(product.node)
+    assert data is not None
+    assert weight is not None
+    rows, columns = shape_of(graph, data), shape_of(graph, weight)
+    if bias.constant is None or rows is None or columns is None or len(columns) != _MATRIX:
+        return False
+    if len(rows) == _MATRIX:
+        return len(bias.constant.shape) in (1, _MATRIX)
+    return len(bias.constant.shape) == 1 and all(isinstance(size, int) for size in rows)
+
+
+def _sum_obstacle(graph: Graph, node: Node) -> str | None:
+    return None if _sum(graph, node) else _FLOATS
+
+
+def _difference(build: Builder, node: Node) -> Sequence[Value]:
+    found = _sum(build.graph, node)
+    assert found is not None
+    product, bias = found
+    assert bias.constant is not None
+    negative = build.constant(-bias.constant.numpy(), dtype=bias.constant.dtype, name=bias.name)
+    return (build.Sub(product, negative, like=node),)
+
+
+FORMS: Final = (
+    Form("Resize", DOUBLINGS, _write, _obstacle),
+    Form("Add", DIFFERENCE, _difference, _sum_obstacle),
+)
 """Forms by operator, besides the operator itself."""
