@@ -43,8 +43,10 @@ _FLOATS = _KNOWN = ""  # nobody expects the form there
 def _doublings(graph: Graph, node: Node) -> int:
     """How often the height and width of an image are doubled; 0 where that is not what it does."""
     scales = graph.operand(node, 2)
-    found = None if scales is None or scales.constant is None else scales.constant.numpy().tolist()
-    if found is None or len(found) != _SAME.size or found[:2] != [1, 1] or found[2] != found[3]:
+    if scales is None or scales.constant is None or node.get("axes") is not None:
+        return 0
+    found = scales.constant.numpy().tolist()
+    if len(found) != _SAME.size or found[:2] != [1, 1] or found[2] != found[3] or found[2] < 2:
         return 0
     times = int(found[2]).bit_length() - 1
     return times if found[2] == 2**times else 0

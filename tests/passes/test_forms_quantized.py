@@ -55,6 +55,8 @@ def test_bytes_are_doubled_as_often_as_it_takes(times: int, doublings: int) -> N
 OTHERS = {
     "a size that is no power of two": (("TIMES", "3"), "it does not double height and width"),
     "a size that is no whole number": (("TIMES", "2.5"), "it does not double height and width"),
+    "half the size": (("TIMES", "0.5"), "it does not double height and width"),
+    "the same size": (("TIMES", "1"), "it does not double height and width"),
     "height and width apart": (("TIMES, TIMES", "2, 4"), "it does not double height and width"),
     "pixels that are placed otherwise": (('"asymmetric"', '"half_pixel"'), "does not repeat"),
     "interpolation": (('"nearest"', '"linear"'), "does not repeat"),
@@ -69,6 +71,12 @@ def test_what_is_no_doubling_stays(change: tuple[str, str], reason: str) -> None
     assert [DOUBLINGS in item.reason and reason in item.reason for item in result.refusals] == [
         True
     ]
+
+
+def test_axes_that_are_named_stay() -> None:
+    text = TEXT.replace(": 17", ": 18").replace("Resize <", "Resize <axes = [2, 3, 0, 1], ")
+    result = run_pass(_pass(), graph_from_text(text.replace("TIMES", "2")))
+    assert not result.changed
 
 
 def test_floats_are_not_asked() -> None:
