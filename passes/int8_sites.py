@@ -8,11 +8,10 @@ kernel is asked of the kernel table of the runtime.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, cast
 
-from optc.ir import DType, Kind, TensorType, ops
+from optc.ir import DType, Kind, TensorType
 from optc.ir.ops import Trait, info
 from optc.numerics.saturation import Product
 from optc.passes.split_outliers import is_outlier_product
@@ -276,19 +275,6 @@ def clamp_behind(graph: Graph, value: Value) -> Node | None:
     if use is None or use.key != 0:
         return None
     return use.node if _least(graph, use.node) == 0 else None
-
-
-def told_apart(graph: Graph, value: Value) -> tuple[float, float]:
-    """The range that the only user of a value tells apart: outside it gives what the ends give."""
-    use = graph.only_use(value)
-    if use is None or use.key != 0 or not use.node.is_op("HardSigmoid", "HardSwish"):
-        return -math.inf, math.inf
-    if use.node.is_op("HardSwish"):
-        return -3.0, math.inf
-    alpha, beta = (ops.attribute(graph, use.node, name) for name in ("alpha", "beta"))
-    if alpha <= 0 or not 0 <= beta <= 1:
-        return -math.inf, math.inf
-    return -beta / alpha, (1 - beta) / alpha
 
 
 def _least(graph: Graph, node: Node) -> float | None:

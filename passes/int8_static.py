@@ -11,8 +11,9 @@ from optc.numerics.calibrate import Range, calibrate
 from optc.numerics.prices import Prices
 from optc.numerics.quantize import QuantParams, activation_params, with_its_ends
 from optc.passes.int8_plan import make_plan
-from optc.passes.int8_sites import PRODUCTS, Kernels, Scheme, elements_of, is_float32, told_apart
+from optc.passes.int8_sites import PRODUCTS, Kernels, Scheme, elements_of, is_float32
 from optc.passes.int8_write import WeightStyle, Writer
+from optc.passes.told_apart import told_apart
 from optc.rewrite.driver import remove_unused
 
 if TYPE_CHECKING:
@@ -168,10 +169,10 @@ def _params(
 
 def _kept(graph: Graph, value: Value, low: float, high: float) -> tuple[float, float]:
     """The part of a range that makes a difference behind, so that steps are finer in it."""
-    least, most = told_apart(graph, value)
-    if low > least and high < most:
+    least, most = told_apart(graph, value, low, high)
+    if (least, most) == (low, high):
         return low, high
-    return with_its_ends(min(max(low, least), 0.0), max(min(high, most), 0.0))
+    return with_its_ends(min(least, 0.0), max(most, 0.0))
 
 
 def _scheme(plan: Plan, values: Iterable[Value], kernels: Kernels, *, negative: bool) -> Scheme:
