@@ -61,7 +61,9 @@ def quantize_statically(graph: Graph, trace: Trace, job: Static) -> None:
         prices = Prices(*job.priced, observed_sizes(graph, job.observer))
     plan = make_plan(graph, job.kernels, job.wishes, prices)
     bound = _bound(plan)
-    values = [value for part in bound.members() for value in part]
+    moved = {site.result for site in plan.chosen() if site.keeps_scale and plan.gives(site.node)}
+    # What only moves data gives no number that its operand, of the same group, does not have.
+    values = [value for part in bound.members() for value in part if value not in moved]
     ranges = calibrate(job.observer, graph, values, job.settings) if values else {}
     params = _params(plan, _unified(plan, bound, job.unify, ranges), ranges, job.kernels)
     _decide(plan, trace, params)
@@ -142,7 +144,8 @@ def _unified(
     found: list[list[Value]] = []
     for group in joined.members():
         apart: list[Value] = []
-        if min(ranges[v.name].low for one in group for v in members[one]) < 0:
+        seen = [v.name for one in group for v in members[one] if v.name in ranges]
+        if min(ranges[name].low for name in seen) < 0:
             apart = [one for one in group if not needed.isdisjoint(members[one])]
         found.extend(members[one] for one in apart)
         rest = [value for one in group if one not in apart for value in members[one]]
@@ -157,7 +160,7 @@ def _params(
     """The parameters of each value to quantize."""
     found: dict[Value, QuantParams] = {}
     for values in groups:
-        known = [ranges[value.name] for value in values]
+        known = [ranges[value.name] for value in values if value.name in ranges]
         low, high = min(one.low for one in known), max(one.high for one in known)
         dtype, _, symmetric = elements_of(_scheme(plan, values, kernels, negative=low < 0))
         if not symmetric and len(values) == 1:
