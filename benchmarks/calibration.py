@@ -53,6 +53,7 @@ def work(folder: Path, name: str, method: str, count: int, rounds: int) -> dict[
     from optc.passes import QuantizeInt8
     from optc.passes.base import PassContext
     from optc.recipe import load_recipe
+    from optc.targets import load_runtime, load_target
 
     class Made(CalibrationObserver):
         """Runs on samples that are made."""
@@ -74,7 +75,11 @@ def work(folder: Path, name: str, method: str, count: int, rounds: int) -> dict[
     graph = optc.run_passes(optc.load_model(path), "fp32", lower=False).graph
     observer = Made(recipe)
     clone = optc.run_passes(graph, [{"upgrade-opset": {"to": 13}}], lower=False).graph
-    QuantizeInt8().apply(clone, PassContext(observer=observer))
+    # As a recipe for this runtime and CPU would.
+    cpu, runtime = load_target("cascadelake"), load_runtime("onnxruntime")
+    options = runtime.options_for(QuantizeInt8.name, cpu.capabilities)
+    step = QuantizeInt8(QuantizeInt8.Options.model_validate(options))
+    step.apply(clone, PassContext("cascadelake", runtime.id, observer=observer, cpu=cpu))
     values = [graph.value(value) for value in observer.wanted]
     settings = calibration.RangeSettings.model_validate({"method": method})
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from optc.emit.onnx import serialize
 from optc.errors import ModelError
 from optc.ir import DType, Graph, ModelInfo, TensorType, dims, ops, shapes
+from optc.ir.joined import joined
 from optc.ir.types import static
 from optc.numerics.evaluate import failing_node, open_session
 from optc.passes.base import PassContext
@@ -218,23 +219,14 @@ def is_constant(value: Value) -> bool:
 
 def components(region: Region) -> list[Region]:
     """Split operations in order of execution into groups that exchange no values, order kept."""
-    leader: dict[Node, Node] = {}
-
-    def find(node: Node) -> Node:
-        while leader[node] is not node:
-            leader[node] = leader[leader[node]]
-            node = leader[node]
-        return node
-
-    for graph, node in region:
-        leader[node] = node
-        for value in graph.operands(node):
-            if value is not None and value.node in leader:
-                leader[find(node)] = find(value.node)
-    groups: dict[Node, Region] = {}
-    for graph, node in region:
-        groups.setdefault(find(node), []).append((graph, node))
-    return list(groups.values())
+    graphs = {node: graph for graph, node in region}
+    pairs = [
+        (node, value.node)
+        for graph, node in region
+        for value in graph.operands(node)
+        if value is not None and value.node in graphs
+    ]
+    return [[(graphs[node], node) for node in group] for group in joined(graphs, pairs)]
 
 
 def outside_uses(region: Region) -> list[Value]:

@@ -37,7 +37,7 @@ _REPEATED: Final = {
     "coordinate_transformation_mode": "asymmetric",
     "nearest_mode": "floor",
 }
-_FLOATS = _KNOWN = ""  # nobody expects the form there
+_NOT_ASKED: Final = ""  # nobody expects the form there
 
 
 def _doublings(graph: Graph, node: Node) -> int:
@@ -55,9 +55,9 @@ def _doublings(graph: Graph, node: Node) -> int:
 def _obstacle(graph: Graph, node: Node) -> str | None:
     value, use = graph.operand(node, 0), graph.only_use(node.output)
     if value is None or not value.node.is_op("DequantizeLinear"):
-        return _FLOATS
+        return _NOT_ASKED
     if use is None or not use.node.is_op("QuantizeLinear"):
-        return _FLOATS
+        return _NOT_ASKED
     zero = graph.operand(value.node, 2)
     if zero is None or not isinstance(zero.type, TensorType) or zero.type.shape != ():
         return "its operand has several scales"
@@ -65,7 +65,7 @@ def _obstacle(graph: Graph, node: Node) -> str | None:
         return "it does not repeat pixels"
     times = _doublings(graph, node)
     if times == 1 and _follows(graph, value):
-        return _KNOWN
+        return _NOT_ASKED
     return None if times else "it does not double height and width"
 
 
@@ -125,7 +125,7 @@ def _becomes_gemm(graph: Graph, product: Value, bias: Value) -> bool:
 
 
 def _sum_obstacle(graph: Graph, node: Node) -> str | None:
-    return None if _sum(graph, node) else _FLOATS
+    return None if _sum(graph, node) else _NOT_ASKED
 
 
 def _difference(build: Builder, node: Node) -> Sequence[Value]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from optc.ir.joined import joined
 from optc.ir.ops import Trait, info
 from optc.ir.shape_site import input_symbol, shape_of
 from optc.numerics.calibrate import Range, calibrate
@@ -63,7 +64,7 @@ def quantize_statically(graph: Graph, trace: Trace, job: Static) -> None:
     bound = _bound(plan)
     moved = {site.result for site in plan.chosen() if site.keeps_scale and plan.gives(site.node)}
     # What only moves data gives no number that its operand, of the same group, does not have.
-    values = [value for part in bound.members() for value in part if value not in moved]
+    values = [value for part in bound for value in part if value not in moved]
     ranges = calibrate(job.observer, graph, values, job.settings) if values else {}
     params = _params(plan, _unified(plan, bound, job.unify, ranges), ranges, job.kernels)
     _decide(plan, trace, params)
@@ -84,73 +85,44 @@ def observed_sizes(graph: Graph, observer: Observer) -> dict[str, int]:
     return found
 
 
-class _Groups:
-    """Values that share their scale; each group is known by one of its values."""
-
-    def __init__(self, values: Iterable[Value]) -> None:
-        self._above = {value: value for value in values}
-
-    def find(self, value: Value) -> Value:
-        """The value that stands for the group of a value."""
-        while self._above[value] is not value:
-            value = self._above[value]
-        return value
-
-    def join(self, value: Value, other: Value) -> None:
-        """Let the groups of both be one, which the second one's value stands for."""
-        self._above[self.find(value)] = self.find(other)
-
-    def members(self) -> list[list[Value]]:
-        """All groups, in order."""
-        found: dict[Value, list[Value]] = {}
-        for value in self._above:
-            found.setdefault(self.find(value), []).append(value)
-        return list(found.values())
-
-
-def _bound(plan: Plan) -> _Groups:
+def _bound(plan: Plan) -> list[list[Value]]:
     """The values to quantize, in the groups that operations which move data make."""
-    sites = list(plan.chosen())
-    quantized = [
-        value
-        for site in sites
-        for value in (*plan.operands(site), *((site.result,) if plan.gives(site.node) else ()))
-    ]
-    groups = _Groups(dict.fromkeys(quantized))
-    for site in sites:
-        if site.keeps_scale and plan.gives(site.node):
-            for value in plan.operands(site):
-                groups.join(value, site.result)
-    return groups
+    quantized: dict[Value, None] = {}
+    pairs: list[tuple[Value, Value]] = []
+    for site in plan.chosen():
+        quantized |= dict.fromkeys(plan.operands(site))
+        if plan.gives(site.node):
+            quantized[site.result] = None
+            if site.keeps_scale:
+                pairs += [(value, site.result) for value in plan.operands(site)]
+    return joined(quantized, pairs)
 
 
 def _unified(
-    plan: Plan, bound: _Groups, unify: Iterable[str], ranges: Mapping[str, Range]
+    plan: Plan, bound: list[list[Value]], unify: Iterable[str], ranges: Mapping[str, Range]
 ) -> list[list[Value]]:
     """The groups, joined where an operator is to have operands of equal scales.
 
     A group stays by itself where a kernel needs its zero point to be the least integer, and the
     others have negative elements: the operator can do with several scales, the kernel not.
     """
-    parts = bound.members()
-    joined = _Groups([part[0] for part in parts])
-    first = {value: part[0] for part in parts for value in part}
-    for site in plan.chosen():
-        if plan.gives(site.node) and site.node.is_op(*unify):
-            for value in plan.operands(site):
-                joined.join(first[value], first[site.result])
+    place = {value: number for number, part in enumerate(bound) for value in part}
+    pairs = [
+        (place[value], place[site.result])
+        for site in plan.chosen()
+        if plan.gives(site.node) and site.node.is_op(*unify)
+        for value in plan.operands(site)
+    ]
     needed = {value for site in plan.chosen() for value in site.from_zero}
-    members = {part[0]: part for part in parts}
     found: list[list[Value]] = []
-    for group in joined.members():
-        apart: list[Value] = []
-        seen = [v.name for one in group for v in members[one] if v.name in ranges]
-        if min(ranges[name].low for name in seen) < 0:
-            apart = [one for one in group if not needed.isdisjoint(members[one])]
-        found.extend(members[one] for one in apart)
-        rest = [value for one in group if one not in apart for value in members[one]]
-        if rest:
-            found.append(rest)
+    for numbers in joined(range(len(bound)), pairs):
+        parts = [bound[number] for number in numbers]
+        seen = [ranges[v.name] for part in parts for v in part if v.name in ranges]
+        apart = [part for part in parts if not needed.isdisjoint(part)]
+        if min(one.low for one in seen) >= 0:
+            apart = []
+        rest = [value for part in parts if part not in apart for value in part]
+        found += [*apart, rest] if rest else apart
     return found
 
 
