@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from optc.emit.folder import file_digest
 from optc.emit.onnx import save_model
@@ -16,7 +18,7 @@ from optc.errors import DataError
 from optc.frontend.onnx import read_tensor
 from optc.ir import clone
 from optc.numerics.data import open_dataset
-from optc.numerics.evaluate import open_session
+from optc.numerics.evaluate import available_cpus, open_session
 from optc.numerics.facts import index_limits, required_inputs
 from optc.numerics.inputs import synthetic_inputs, workable_sizes
 from optc.numerics.sequences import loader_version
@@ -29,7 +31,8 @@ from optc.samples import data_hints, input_hints
 from optc.targets import load_runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
     from optc.ir import Graph, Value
     from optc.numerics.evaluate import Session
@@ -39,8 +42,13 @@ if TYPE_CHECKING:
     from optc.pipeline import Progress
     from optc.recipe import Recipe
 
+    T = TypeVar("T")
+
 SEEDED_SAMPLES: Final = 8
 """Seeded inputs when a recipe has no calibration data: their ranges converge at once."""
+ABREAST: Final = 2
+"""Samples that run at a time, each on its share of the CPUs: the many small operations of a network
+do not keep all of them busy. More would cost memory, which every sample takes anew."""
 
 
 @dataclass(frozen=True)
@@ -120,18 +128,23 @@ class CalibrationObserver:
         self,
         graph: Graph,
         values: Sequence[Value],
+        look: Callable[[Mapping[str, Array]], T],
         *,
         activity: str = "calibrate",
         skip: int = 0,
-    ) -> Iterator[Mapping[str, Array]]:
+    ) -> Iterator[T]:
         """One run of `graph` per sample; see `optc.numerics.observe.Observer`."""
         probe = Probe(graph, values)
-        for run, (number, total, feeds) in enumerate(self._feeds(graph, probe.session)):
-            if run < skip or not self._part.holds(run):
-                continue
-            if self._progress is not None:
-                self._progress(activity, number, total)
-            yield probe.run(feeds)
+
+        def wanted() -> Iterator[Feeds]:
+            for run, (number, total, feeds) in enumerate(self._feeds(graph, probe.session)):
+                if run < skip or not self._part.holds(run):
+                    continue
+                if self._progress is not None:
+                    self._progress(activity, number, total)
+                yield feeds
+
+        yield from probe.run_all(wanted(), look)
 
     def _feeds(self, graph: Graph, session: Session) -> Iterator[tuple[int, int, Feeds]]:
         data = self._recipe.data.calibration
@@ -171,6 +184,8 @@ def _given(recipe: Recipe) -> Store | None:
 class Probe:
     """A graph between two passes, open in onnxruntime with values of it as outputs.
 
+    Its threads are a share of the CPUs, for samples that run abreast.
+
     Attributes:
         session: what runs it; outputs have names of their own.
     """
@@ -198,6 +213,23 @@ class Probe:
         found = self.session.run(feeds, list(self._ports.values()))
         return {name: _array(found[port]) for name, port in self._ports.items()}
 
+    def run_all(
+        self, samples: Iterable[Mapping[str, Datum]], look: Callable[[Mapping[str, Array]], T]
+    ) -> Iterator[T]:
+        """What `look` sees in the arrays of each sample, in order; a few samples run at a time."""
+        started: deque[Future[T]] = deque()
+        with ThreadPoolExecutor(_abreast()) as pool:
+            try:
+                for feeds in samples:
+                    started.append(pool.submit(lambda given: look(self.run(given)), feeds))
+                    if len(started) > _abreast():  # one waits, so that no thread does
+                        yield started.popleft().result()
+                while started:
+                    yield started.popleft().result()
+            finally:  # whoever asked may have seen enough
+                for run in started:
+                    run.cancel()
+
 
 def _port(name: str) -> str:
     """The output that carries a value: a name of its own, for an output may bear another's."""
@@ -220,7 +252,13 @@ def _open(graph: Graph, values: Sequence[Value]) -> Session:
     with tempfile.TemporaryDirectory(prefix="optc-") as folder:
         file = Path(folder) / "model.onnx"
         save_model(lowered, file)
-        return open_session(file, threads=0, exact_integers=True)
+        threads = available_cpus() // _abreast()
+        return open_session(file, threads=threads, exact_integers=True)
+
+
+def _abreast() -> int:
+    """Samples that run at a time here."""
+    return min(ABREAST, available_cpus())
 
 
 def _array(value: object) -> Array:

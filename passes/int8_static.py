@@ -74,7 +74,7 @@ def quantize_statically(graph: Graph, trace: Trace, job: Static) -> None:
 def observed_sizes(graph: Graph, observer: Observer) -> dict[str, int]:
     """What symbols in shapes of the inputs stand for in the first sample."""
     found: dict[str, int] = {}
-    arrays = next(iter(observer.observe(graph, graph.inputs)), {})
+    arrays = next(iter(observer.observe(graph, graph.inputs, dict)), {})
     for value in graph.inputs:
         shape = shape_of(graph, value) if value.name in arrays else None
         for axis, dim in enumerate(shape or ()):

@@ -85,6 +85,6 @@ class Judge:
         """The outputs by their names, sample by sample."""
         values = ((node.name, graph.operand(node, 0)) for node in graph.outputs)
         computed = {n: v for n, v in values if v is not None and v.constant is None}
-        runs = self._observer.observe(graph, list(computed.values()), activity=self._activity)
+        runs = self._observer.observe(graph, list(computed.values()), dict, activity=self._activity)
         for arrays in islice(runs, self._samples):
             yield {name: arrays[value.name] for name, value in computed.items()}

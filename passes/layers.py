@@ -209,7 +209,7 @@ def observe_layers(
     found: dict[Node, LayerData] = {}
     rows: dict[Node, KeptRows] = {layer.node: KeptRows() for layer in layers}
     broken: set[Node] = set()
-    for number, arrays in enumerate(observer.observe(graph, values, activity=activity)):
+    for number, arrays in enumerate(observer.observe(graph, values, dict, activity=activity)):
         for layer in layers:
             data = arrays[layer.data.name]
             if not data.size or not np.isfinite(data).all():

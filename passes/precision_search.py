@@ -113,7 +113,7 @@ class Judge:
         """The outputs of a graph, by name of the output."""
         values = {node.name: graph.operand(node, 0) for node in graph.outputs}
         ports = {name: v for name, v in values.items() if v is not None and _is_made(v.node)}
-        runs = self._observer.observe(graph, list(ports.values()), activity="accuracy")
+        runs = self._observer.observe(graph, list(ports.values()), dict, activity="accuracy")
         return [
             {name: arrays[value.name] for name, value in ports.items()}
             for arrays in islice(runs, samples)

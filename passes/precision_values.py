@@ -142,7 +142,7 @@ class Values:
         runnable = plain(graph)
         for group in _groups(list(wanted), sizes):
             asked = [runnable.value(value.name) for value in group]
-            for arrays in observer.observe(runnable, asked, activity="ranges"):
+            for arrays in observer.observe(runnable, asked, dict, activity="ranges"):
                 for value in group:
                     seen = found.seen.setdefault(value, Seen())
                     array = arrays[value.name]

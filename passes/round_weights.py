@@ -100,7 +100,7 @@ class RoundWeights(Pass):
         for batch in batches([WeightRounding(graph, layer) for layer in layers]):
             open_ = [item for item in batch if item.obstacle is None]
             values = list(dict.fromkeys(item.data for item in open_))
-            runs = observer.observe(graph, values, activity=self.name) if values else ()
+            runs = observer.observe(graph, values, dict, activity=self.name) if values else ()
             for number, arrays in enumerate(runs):
                 for item in open_:
                     item.take(number, arrays[item.data.name])

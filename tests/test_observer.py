@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +16,13 @@ import optc
 from optc.errors import DataError
 from optc.ir import clone
 from optc.ir.text import print_graph
-from optc.observer import SEEDED_SAMPLES, CalibrationObserver
+from optc.observer import ABREAST, SEEDED_SAMPLES, CalibrationObserver
 from optc.recipe import load_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from optc.numerics.values import Array
 
 MODEL = Path(__file__).resolve().parents[1] / "recipes" / "quickstart" / "mnist_mobilenet.onnx"
 
@@ -48,7 +53,7 @@ def test_values_are_those_of_the_source_model(tmp_path: Path) -> None:
     own = observer(data={"calibration": {"path": str(data), "split": "calib", "samples": 2}})
     name = next(node.output.name for node in graph.ordered() if node.op_type == "Conv")
     before = print_graph(raised)
-    found = [list(own.observe(g, [g.value(name)])) for g in (graph, raised)]
+    found = [list(own.observe(g, [g.value(name)], dict)) for g in (graph, raised)]
     assert print_graph(raised) == before
     assert [len(samples) for samples in found] == [2, 2]
     for one, other in zip(*found, strict=True):
@@ -65,7 +70,7 @@ def test_a_graph_output_and_an_input_can_be_observed() -> None:
     (result,) = [graph.operand(node, 0) for node in graph.outputs]
     assert result is not None
     (source,) = graph.inputs
-    samples = list(observer().observe(graph, [result, source, result]))
+    samples = list(observer().observe(graph, [result, source, result], dict))
     assert len(samples) == SEEDED_SAMPLES
     assert set(samples[0]) == {result.name, source.name}
 
@@ -76,10 +81,60 @@ def test_without_data_inputs_are_seeded() -> None:
     assert one.origin == "seeded inputs (seed 0)"
     assert one.digest == observer().digest != other.digest
     graph = optc.load_model(MODEL)
-    first = [next(iter(o.observe(graph, graph.inputs))) for o in (one, observer(), other)]
+    first = [next(iter(o.observe(graph, graph.inputs, dict))) for o in (one, observer(), other)]
     name = graph.inputs[0].name
     assert np.array_equal(first[0][name], first[1][name])
     assert not np.array_equal(first[0][name], first[2][name])
+
+
+def test_samples_run_abreast_and_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first sample is not done before the second one runs."""
+    monkeypatch.setattr("optc.observer.available_cpus", lambda: 2)
+    graph = optc.load_model(MODEL)
+    name = graph.inputs[0].name
+    plain = [arrays[name] for arrays in observer().observe(graph, graph.inputs, dict)]
+    met, seen = threading.Barrier(2), itertools.count()
+
+    def look(arrays: Mapping[str, Array]) -> Array:
+        if next(seen) < 2:
+            met.wait(10)
+        return arrays[name]
+
+    for one, other in zip(observer().observe(graph, graph.inputs, look), plain, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_single_cpu_runs_sample_after_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optc.observer.available_cpus", lambda: 1)
+    graph = optc.load_model(MODEL)
+    looking = threading.Lock()
+
+    def look(arrays: Mapping[str, Array]) -> int:
+        assert looking.acquire(blocking=False)
+        time.sleep(0.001)  # long enough for another one to come
+        looking.release()
+        return len(arrays)
+
+    assert list(observer().observe(graph, graph.inputs, look)) == [1] * SEEDED_SAMPLES
+
+
+def test_what_fails_in_a_thread_is_not_lost() -> None:
+    graph = optc.load_model(MODEL)
+
+    def look(arrays: Mapping[str, Array]) -> None:
+        raise ValueError(f"{len(arrays)} arrays")
+
+    with pytest.raises(ValueError, match="1 arrays"):
+        list(observer().observe(graph, graph.inputs, look))
+
+
+def test_samples_that_nobody_wants_do_not_run() -> None:
+    graph = optc.load_model(MODEL)
+    looked: list[int] = []
+    runs = observer().observe(graph, graph.inputs, lambda arrays: looked.append(len(arrays)))
+    next(runs)
+    runs.close()  # type: ignore[attr-defined]  # a generator
+    assert len(looked) <= ABREAST + 1 < SEEDED_SAMPLES
 
 
 def test_the_digest_follows_content_not_place(tmp_path: Path) -> None:
@@ -98,7 +153,7 @@ def test_data_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
     own = observer(data={"calibration": {"path": str(data)}})
     graph = clone(optc.load_model(MODEL))
     with pytest.raises(DataError, match="there is no data for"):
-        next(iter(own.observe(graph, graph.inputs)))
+        next(iter(own.observe(graph, graph.inputs, dict)))
 
 
 def test_data_may_have_any_size_within_bounds(tmp_path: Path) -> None:
@@ -122,7 +177,7 @@ def test_data_may_have_any_size_within_bounds(tmp_path: Path) -> None:
         }
     )
     graph = optc.load_model(model)
-    seen = list(CalibrationObserver(recipe).observe(graph, [graph.value("x")]))
+    seen = list(CalibrationObserver(recipe).observe(graph, [graph.value("x")], dict))
     np.testing.assert_array_equal(np.concatenate([found["x"] for found in seen]), x)
     (artifact,) = optc.compile(recipe, output=tmp_path / "out").artifacts.values()
     assert artifact.verification is not None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from optc.errors import DataError
 from optc.ir.text import print_graph
 from optc.numerics.ranges import Range, entropy_range, mse_range, percentile_range
-from optc.numerics.statistics import gather, merged
+from optc.numerics.statistics import merged, statistics_of
 from optc.numerics.statistics_file import Entry, read_entries, write_entries
 from optc.versions import tool_versions
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from optc.ir import Graph, Value
     from optc.numerics.observe import Observer
     from optc.numerics.statistics import Store, ValueStatistics
-    from optc.numerics.values import Array
 
 __all__ = ["SIGNIFICANT_BITS", "Range", "RangeSettings", "calibrate", "round_significant"]
 
@@ -128,8 +128,7 @@ def _statistics(
     if not names:
         return {}
     if store is None:
-        *_, whole = gather(_observed(observer, graph, names, 0), count=counts)
-        return whole
+        return reduce(merged, _observed(observer, graph, names, counts, 0))
     key = statistics_key(observer, graph, names, counts)
     if (known := _stored(store, key, names)) is not None and known.complete:
         return known.values
@@ -150,23 +149,21 @@ def _gathered(
     """Statistics over all samples, from where an earlier run was stopped."""
     resume = _unfinished(key)
     before = _stored(store, resume, names) or Entry(resume, observer.origin, 0, {})
-    samples, found = before.samples, {}
-    for found in gather(_observed(observer, graph, names, before.samples), count=counts):
-        samples += 1
+    samples, values = before.samples, before.values
+    for found in _observed(observer, graph, names, counts, before.samples):
+        samples, values = samples + 1, merged(values, found)
         if not samples % CHECKPOINT:
-            values = merged(before.values, found)
             so_far = Entry(resume, observer.origin, samples, values, final=False)
             store.put(resume, write_entries([so_far]))
-    return Entry(key, observer.origin, samples, merged(before.values, found))
+    return Entry(key, observer.origin, samples, values)
 
 
 def _observed(
-    observer: Observer, graph: Graph, names: Sequence[str], skip: int
-) -> Iterator[Mapping[str, Array]]:
-    values = [graph.value(name) for name in names]
-    return iter(
-        observer.observe(graph, values, skip=skip) if skip else observer.observe(graph, values)
-    )
+    observer: Observer, graph: Graph, names: Sequence[str], counts: bool, skip: int
+) -> Iterator[Mapping[str, ValueStatistics]]:
+    """The statistics of each sample."""
+    look = partial(statistics_of, count=counts)
+    return observer.observe(graph, [graph.value(name) for name in names], look, skip=skip)
 
 
 def _stored(store: Store, key: str, names: Sequence[str]) -> Entry | None:

@@ -6,13 +6,15 @@ Passes know neither recipes nor runtimes. One that quantizes or looks at ranges 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from optc.ir import Graph, Value
     from optc.numerics.values import Array
+
+    T = TypeVar("T")
 
 
 class Observer(Protocol):
@@ -38,23 +40,26 @@ class Observer(Protocol):
         self,
         graph: Graph,
         values: Sequence[Value],
+        look: Callable[[Mapping[str, Array]], T],
         *,
         activity: str = "calibrate",
         skip: int = 0,
-    ) -> Iterator[Mapping[str, Array]]:
+    ) -> Iterator[T]:
         """One run of `graph` per sample, in order.
 
-        Memory is bounded by one sample: what was yielded is not kept.
+        Memory is bounded by the samples that run at a time, a few: what was yielded is not kept.
 
         Args:
             graph: the top-level graph of a model as it stands between two passes; it stays as it
                 is. Canonical operations are computed in a form that the runtime has.
             values: values of it to look at, in any order; constants are not allowed.
+            look: what is wanted of the arrays of a sample, by name of the value; `dict` for all
+                that there is. Threads call it right after a run.
             activity: what progress calls this.
             skip: runs to leave out, from the first on.
 
         Yields:
-            The arrays of the values, by name.
+            What `look` returns.
 
         Raises:
             DataError: the data does not fit the model.

@@ -7,18 +7,15 @@ split over processes and machines and taken up again. Memory does not grow with 
 from __future__ import annotations
 
 import math
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from optc.numerics.evaluate import available_cpus
 from optc.numerics.histogram import Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from optc.numerics.values import Array
 
@@ -90,34 +87,9 @@ class ValueStatistics:
         )
 
 
-def gather(
-    samples: Iterable[Mapping[str, Array]], *, count: bool
-) -> Iterator[dict[str, ValueStatistics]]:
-    """Statistics of the values after each sample.
-
-    Threads look at the values of a sample while the next one is computed.
-
-    Args:
-        samples: the values of each sample, by name.
-        count: see `ValueStatistics.of`.
-    """
-    found: dict[str, ValueStatistics] = {}
-
-    def add(name: str, array: Array) -> None:
-        found[name] += ValueStatistics.of(array, count=count)
-
-    with ThreadPoolExecutor(available_cpus()) as pool:
-        looked: Iterator[None] | None = None
-        for arrays in samples:
-            if looked is not None:
-                deque(looked, maxlen=0)
-                yield found
-            for name in arrays:  # here, for the order of what threads insert is chance
-                found.setdefault(name, ValueStatistics())
-            looked = pool.map(add, arrays.keys(), arrays.values())
-        if looked is not None:
-            deque(looked, maxlen=0)
-            yield found
+def statistics_of(arrays: Mapping[str, Array], *, count: bool) -> dict[str, ValueStatistics]:
+    """The statistics of the values of one sample, by name; see `ValueStatistics.of`."""
+    return {name: ValueStatistics.of(array, count=count) for name, array in arrays.items()}
 
 
 def merged(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -12,11 +12,13 @@ from helpers.pass_checks import seeded
 from optc.observer import Probe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from optc.ir import Graph, Value
     from optc.numerics.values import Array
     from optc.numerics.values import Value as Datum
+
+    T = TypeVar("T")
 
 
 @dataclass
@@ -37,17 +39,18 @@ class SampleObserver:
         self,
         graph: Graph,
         values: Sequence[Value],
+        look: Callable[[Mapping[str, Array]], T],
         *,
         activity: str = "calibrate",
         skip: int = 0,
-    ) -> Iterator[Mapping[str, Array]]:
+    ) -> Iterator[T]:
         """See `optc.numerics.observe.Observer`."""
         probe = Probe(graph, values)
         for sample in list(self.samples or [seeded(graph)])[skip:]:
-            yield probe.run(sample)
+            yield look(probe.run(sample))
 
     def outputs(self, graph: Graph) -> list[Array]:
         """The first output of a graph for every sample."""
         value = graph.operand(graph.outputs[0], 0)
         assert value is not None
-        return [arrays[value.name] for arrays in self.observe(graph, [value])]
+        return [arrays[value.name] for arrays in self.observe(graph, [value], dict)]

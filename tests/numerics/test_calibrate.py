@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pytest
@@ -18,13 +17,15 @@ from optc.numerics.calibrate import (
     calibrate,
     round_significant,
 )
-from optc.numerics.statistics import SUBSET, ValueStatistics, gather, thin
+from optc.numerics.statistics import SUBSET, thin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from optc.ir import Graph, Value
     from optc.numerics.values import Array
+
+    T = TypeVar("T")
 
 METHODS = ["minmax", "moving-average", "percentile", "entropy", "mse"]
 MODEL = "agraph (float[4] x) => (float[4] y) { a = Relu(x) y = Neg(a) }"
@@ -49,15 +50,16 @@ class Samples:
         self,
         graph: Graph,
         values: Sequence[Value],
+        look: Callable[[Mapping[str, Array]], T],
         *,
         activity: str = "calibrate",
         skip: int = 0,
-    ) -> Iterator[Mapping[str, Array]]:
+    ) -> Iterator[T]:
         for number, sample in enumerate(self.samples[skip:], skip):
             if number == self.stop_at:
                 raise KeyboardInterrupt
             self.seen += 1
-            yield {value.name: sample for value in values}
+            yield look({value.name: sample for value in values})
 
 
 class Memory(dict[str, bytes]):
@@ -188,40 +190,6 @@ def test_a_run_that_was_stopped_is_taken_up_again(method: str) -> None:
     rest = Samples(data)
     assert ranges(rest, method, store) == ranges(data, method)
     assert rest.seen == 20
-
-
-def test_a_value_is_looked_at_while_the_next_sample_is_computed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    begun, computed = Event(), Event()
-    of = ValueStatistics.of
-
-    def watched(array: Any, *, count: bool) -> ValueStatistics:
-        begun.set()
-        assert computed.wait(10), "the next sample waits for this one"
-        return of(array, count=count)
-
-    monkeypatch.setattr(ValueStatistics, "of", watched)
-
-    def array(*numbers: float) -> Array:
-        return np.array(numbers, np.float32)
-
-    def samples() -> Iterator[dict[str, Array]]:
-        yield {"b": array(1, 2), "a": array(3)}
-        assert begun.wait(10), "nobody looks at the first one"
-        computed.set()
-        yield {"b": array(-4), "a": array(5)}
-
-    seen = [
-        (list(found), found["b"].low, found["b"].samples)
-        for found in gather(samples(), count=False)
-    ]
-    assert seen == [(["b", "a"], 1, 1), (["b", "a"], -4, 2)]
-
-
-def test_what_fails_in_a_thread_is_not_lost() -> None:
-    with pytest.raises(ValueError, match="text"):
-        list(gather([{"a": np.array(["text"])}], count=False))
 
 
 def test_a_damaged_store_is_an_error() -> None:

@@ -43,8 +43,8 @@ def test_the_mean_of_the_first_operation_is_that_of_the_source() -> None:
 
     def shift() -> float:
         pairs = zip(
-            observer.observe(reference, [reference.value("a")]),
-            observer.observe(graph, [graph.value("a")]),
+            observer.observe(reference, [reference.value("a")], dict),
+            observer.observe(graph, [graph.value("a")], dict),
             strict=True,
         )
         errors = [other["a"].mean((0, 2, 3)) - one["a"].mean((0, 2, 3)) for one, other in pairs]
