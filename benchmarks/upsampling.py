@@ -3,37 +3,28 @@
 usage: python benchmarks/upsampling.py [--seconds 2] [--out FILE.md]
 
 A head is a convolution of 3x3, then a transposed convolution, a Relu, and another one, whose blocks
-lie side by side. Each is compiled by the presets fp32 and int8 for the first generation of CPU that
-has what this one has, with the pass and without; both results take turns, on one thread, as CPU
-time (`optc.evidence.bench_latency`). The column of zeros is what the pass limits, here to 1000:
-multiplications by zero for each element between the two.
+lie side by side. Each is compiled by the presets fp32 and int8, with the pass and without (see
+`step_gain`). The column of zeros is what the pass limits, here to 1000: multiplications by zero for
+each element between the two.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import onnx
-import yaml
 from int8 import default_target
 from onnx import TensorProto, helper, numpy_helper
+from step_gain import COLUMNS, step_gain
 
-from optc.evidence.bench_latency import Effort, measure_latency
-from optc.evidence.bench_models import resting
-from optc.evidence.bench_stats import speedup
-from optc.evidence.subject import find_subject
 from optc.versions import library_version
 
 RESULTS = Path(__file__).with_name("results")
-_RECIPES: Final = Path(__file__).parents[1] / "recipes"
 _STEP: Final = "merge-upsampling"
-_ANY: Final = 1000
+_ANY: Final = {"zeros": 1000}
 HEADS: Final = (
     # channels, channels between, results, size, block of the first, block of the second
     (24, 24, 1, 120, 2, 2),
@@ -67,62 +58,11 @@ def main() -> None:
         inputs, inner, results, size, first, second = head
         title = f"{inputs}→{inner}→{results}, {size}x{size}, blocks {first} and {second}"
         zeros = results * second**2 * (first**2 - 1)
-        cells = [
-            _ratio(head, preset, runtime, asked.seconds)
-            for runtime in ("onnxruntime", "openvino")
-            for preset in ("fp32", "int8")
-        ]
+        model = _model(*head)
+        cells = [step_gain(model, _STEP, *column, asked.seconds, _ANY) for column in COLUMNS]
         lines.append(f"| {title} | {zeros} | " + " | ".join(cells) + " |")
         print(lines[-1], flush=True)
     asked.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _ratio(head: tuple[int, ...], preset: str, runtime: str, seconds: float) -> str:
-    with tempfile.TemporaryDirectory(prefix="optc-upsampling-") as name:
-        folder = Path(name)
-        onnx.save(_model(*head), folder / "head.onnx")
-        places = [_compiled(folder, preset, runtime, merged=merged) for merged in (False, True)]
-        subjects = [find_subject(place, label=place.name) for place in places]
-        shape = (1, head[0], head[3], head[3])
-        feeds = [{"x": np.random.default_rng(1).standard_normal(shape).astype(np.float32)}]
-        blocks = measure_latency([resting(s) for s in subjects], feeds, effort=Effort(seconds))
-        before, after = ([block.cpu[i] for block in blocks] for i in range(2))
-        found = speedup(before, after)
-    interval = "" if found.low is None else f" ({found.low:.2f} to {found.high:.2f})"
-    return f"{found.value:.2f}{interval}"
-
-
-def _compiled(folder: Path, preset: str, runtime: str, *, merged: bool) -> Path:
-    """The folder of what one of both pipelines makes of the head."""
-    target, output = default_target(), folder / f"{'with' if merged else 'without'}"
-    recipe = {
-        "schema_version": 1,
-        "model": "head.onnx",
-        "targets": [target],
-        "runtime": runtime,
-        "emit": {"format": "openvino" if runtime == "openvino" else "onnx"},
-        "pipeline": _steps(preset, merged=merged),
-        "output": str(output),
-    }
-    path = output.with_suffix(".yaml")
-    path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
-    command = [str(Path(sys.executable).with_name("optc")), "compile", "--no-cache", str(path)]
-    subprocess.run(command, check=True, capture_output=True)
-    return output / target
-
-
-def _steps(preset: str, *, merged: bool) -> list[Any]:
-    """The steps of a preset, with those of the presets in it."""
-    found: list[Any] = []
-    text = (_RECIPES / f"{preset}.yaml").read_text(encoding="utf-8")
-    for step in yaml.safe_load(text)["pipeline"]:
-        if isinstance(step, dict) and "preset" in step:
-            found += _steps(step["preset"], merged=merged)
-        elif step != _STEP:
-            found.append(step)
-        elif merged:
-            found.append({_STEP: {"zeros": _ANY}})
-    return found
 
 
 def _model(

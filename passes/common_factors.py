@@ -1,9 +1,10 @@
 """Compute with a common factor once.
 
     a * x + b * x          =  (a + b) * x          also differences, and x constant
+    x + b * x              =  (b + 1) * x          also differences; b has fewer elements than x
     (q * c) @ (k * d)      =  (q * c d) @ k        c and d one constant number each
 
-The second is what scaled_dot_product_attention of PyTorch exports: the square root of the scale on
+The second is squeeze-and-excitation with a shortcut (RSEFPN of PP-OCR). The third is what scaled_dot_product_attention of PyTorch exports: the square root of the scale on
 both sides. What is left is one factor, which `fold-affine` and `move-affine` may fold.
 Source: ONNX operators Mul-14, Add-14, Sub-14, MatMul-13.
 """
@@ -14,14 +15,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from optc.ir import TensorType
 from optc.ir.dims import equal
 from optc.ir.shape_site import shape_of
 from optc.passes.base import RewritePass
 from optc.passes.weights import FLOATS, factor_error
-from optc.rewrite.pattern import Rule, const
+from optc.rewrite.pattern import Rule, const, either
 
 if TYPE_CHECKING:
     from optc.ir import Value
+    from optc.ir.types import Shape
     from optc.rewrite.driver import Builder
     from optc.rewrite.pattern import Match, Pattern
     from optc.rewrite.trace import Refusal
@@ -81,6 +84,52 @@ class SumOfProducts(Rule):
         return None
 
 
+class SumWithProduct(Rule):
+    """A sum or difference of a value and its product takes the value after.
+
+    The sum is then of the elements of the other factor, which are fewer: the gates of channels.
+
+    Refuses: another factor that is not known to have fewer elements; a product that something else
+    uses, which would stay.
+    """
+
+    def pattern(self, op: Any, x: Pattern, b: Pattern) -> Pattern:
+        """The value and its product, in the order of a difference."""
+        product, sums = op.Mul(x, b, name="product"), op.any("Add", "Sub")
+        return either(sums(x, product, name="sum"), sums(product, x, name="sum"))
+
+    def check(self, match: Match) -> Refusal | None:
+        """Refuse unless the product goes and its other factor is smaller."""
+        x, factor = match.value("x"), match.value("b")
+        if not isinstance(x.type, TensorType) or x.type.dtype not in FLOATS:
+            return match.refuse("only floats are factored")
+        if not _is_smaller(shape_of(match.graph, factor), shape_of(match.graph, x)):
+            return match.refuse(f"{factor.name} is not known to have fewer elements than {x.name}")
+        if (use := match.other_use("product")) is not None:
+            return match.refuse_use("product", use)
+        return None
+
+    def rewrite(self, match: Match, build: Builder) -> Value:
+        """One more than the factor, or the difference from one, and one product."""
+        x, factor, total = match.value("x"), match.value("b"), match.node("sum")
+        assert isinstance(x.type, TensorType)
+        one = build.constant(1.0, dtype=x.type.dtype, name=f"{total.key}_one")
+        first = match.graph.operand(total, 0) is x
+        terms = (one, factor) if first else (factor, one)
+        gain = build.node(total.op_type, terms, like=total).output
+        build.graph.set_type(gain, factor.type)
+        return build.Mul(x, gain, like=match.node("product"))
+
+
+def _is_smaller(shape: Shape | None, other: Shape | None) -> bool:
+    """Whether a shape broadcasts to the other one, and an axis of it for sure."""
+    if shape is None or other is None or len(shape) > len(other):
+        return False
+    axes = list(zip((1,) * (len(other) - len(shape)) + tuple(shape), other, strict=True))
+    fits = all(size == 1 or equal(size, whole) for size, whole in axes)
+    return fits and any(size == 1 != whole for size, whole in axes)
+
+
 def _equal(left: Value, right: Value) -> bool:
     """Whether two values are the same one, or equal constants."""
     if left is right:
@@ -138,4 +187,4 @@ class CommonFactors(RewritePass):
     """Compute with a common factor once (see the rules for what they refuse)."""
 
     name: ClassVar[str] = "common-factors"
-    rules: ClassVar[tuple[Rule, ...]] = (SumOfProducts(), ProductOfScaled())
+    rules: ClassVar[tuple[Rule, ...]] = (SumOfProducts(), SumWithProduct(), ProductOfScaled())

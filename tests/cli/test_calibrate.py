@@ -59,7 +59,7 @@ def test_a_compile_uses_statistics_and_runs_nothing(
     stats = recipe.with_name("stats.json")
     assert call(["calibrate", recipe, "--out", stats]) == 0
     expected = text_of(recipe)
-    monkeypatch.setattr("optc.numerics.calibrate.gather", None)
+    monkeypatch.setattr("optc.numerics.calibrate.statistics_of", None)
     assert text_of(recipe, "data.calibration.statistics=stats.json") == expected
 
 

@@ -29,6 +29,26 @@ REWRITES = {
         { p = Sub(a, b)  y = Mul(p, c) }""",
         "sum-of-products",
     ),
+    # RSELayer of PP-OCR: squeeze-and-excitation with a shortcut
+    "gates of channels with a shortcut": (
+        """g (float[1,2,H,W] x, float[1,2,1,1] b) => (float[1,2,H,W] y)
+        { p = Mul(x, b)  y = Add(x, p) }""",
+        """g (float[1,2,H,W] x, float[1,2,1,1] b) => (float[1,2,H,W] y) <float one = {1}>
+        { p = Add(one, b)  y = Mul(x, p) }""",
+        "sum-with-product",
+    ),
+    "a value less its product": (
+        """g (float[2,3] x, float[3] b) => (float[2,3] y) { p = Mul(b, x)  y = Sub(x, p) }""",
+        """g (float[2,3] x, float[3] b) => (float[2,3] y) <float one = {1}>
+        { p = Sub(one, b)  y = Mul(x, p) }""",
+        "sum-with-product",
+    ),
+    "a product less its value": (
+        """g (float[2,3] x, float[3] b) => (float[2,3] y) { p = Mul(x, b)  y = Sub(p, x) }""",
+        """g (float[2,3] x, float[3] b) => (float[2,3] y) <float one = {1}>
+        { p = Sub(b, one)  y = Mul(x, p) }""",
+        "sum-with-product",
+    ),
     # scaled_dot_product_attention, torch.onnx.export of torch 2.13, both exporters
     "the root of the scale on both sides of scores": (
         """g (float[2,3] q, float[3,2] k) => (float[2,2] y) <float c = {0.5}, float d = {0.5}>
@@ -76,6 +96,23 @@ REFUSALS = {
     "one product twice": (
         "g (float[2] a, float[2] x) => (float[2] y) { p = Mul(a, x)  y = Add(p, p) }",
         "both summands are the same product",
+    ),
+    "a factor as large as the value": (
+        """g (float[2,N] x, float[2,N] b) => (float[2,N] y) { p = Mul(x, b)  y = Add(x, p) }""",
+        "b is not known to have fewer elements than x",
+    ),
+    "a factor that makes the product larger": (
+        "g (float[2,1] x, float[1,3] b) => (float[2,3] y) { p = Mul(x, b)  y = Add(x, p) }",
+        "b is not known to have fewer elements than x",
+    ),
+    "a gated value that is used elsewhere": (
+        """g (float[2,3] x, float[3] b) => (float[2,3] y, float[2,3] z)
+        { p = Mul(x, b)  y = Add(x, p)  [n] z = Neg(p) }""",
+        "product output also feeds n",
+    ),
+    "gates of integers": (
+        "g (int64[2,3] x, int64[3] b) => (int64[2,3] y) { p = Mul(x, b)  y = Add(x, p) }",
+        "only floats are factored",
     ),
     "a factor per column": (
         """g (float[2,3] q, float[3,2] k) => (float[2,2] y)
