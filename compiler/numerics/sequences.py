@@ -104,7 +104,8 @@ class SampleSequence:
                 f"input {name!r} is {kind}, the sample is of shape {list(array.shape)}",
                 location=str(self.path),
             )
-        return convert(np.asarray(array), kind.dtype)
+        # A copy: samples may be one buffer that a loader fills anew, and several run at a time.
+        return convert(np.array(array), kind.dtype)
 
 
 def loaded_samples(

@@ -156,6 +156,27 @@ def test_an_entry_point_loads_samples(tmp_path: Path) -> None:
     assert [float(np.asarray(b.feeds["x"]).max()) for b in dataset.batches()] == [0.0, 1.0, 2.0]
 
 
+class OneBuffer:
+    """Samples of a loader that allocates once."""
+
+    def __init__(self) -> None:
+        self.buffer = np.zeros((3, 4, 4), np.float32)
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        self.buffer[:] = index
+        return {"x": self.buffer}
+
+
+def test_a_loader_may_fill_one_buffer(tmp_path: Path) -> None:
+    """Samples run abreast: the next one must not be written into the one that runs."""
+    dataset = open_dataset(tmp_path, TYPES, source=lambda path, types: OneBuffer())
+    batches = list(dataset.batches())
+    assert [float(np.asarray(b.feeds["x"]).max()) for b in batches] == [0.0, 1.0, 2.0]
+
+
 @pytest.mark.usefixtures("loader")
 @pytest.mark.parametrize(
     ("options", "reason"),
