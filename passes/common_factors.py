@@ -4,8 +4,10 @@
     x + b * x              =  (b + 1) * x          also differences; b has fewer elements than x
     (q * c) @ (k * d)      =  (q * c d) @ k        c and d one constant number each
 
-The second is squeeze-and-excitation with a shortcut (RSEFPN of PP-OCR). The third is what scaled_dot_product_attention of PyTorch exports: the square root of the scale on
-both sides. What is left is one factor, which `fold-affine` and `move-affine` may fold.
+The second is squeeze-and-excitation with a shortcut (RSEFPN of PP-OCR). The third is what
+scaled_dot_product_attention of PyTorch exports: the square root of the scale on both sides. What is
+left of that is one factor, which `fold-affine` and `move-affine` may fold.
+Measurement of the second: benchmarks/results/gates-2026-11.md.
 Source: ONNX operators Mul-14, Add-14, Sub-14, MatMul-13.
 """
 
