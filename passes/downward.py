@@ -18,6 +18,7 @@ stuck when it cannot be.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
@@ -27,7 +28,7 @@ from optc.passes.affine import affine_of
 from optc.passes.channel_maps import ChannelMap, map_of_batchnorm, mapped, spread
 from optc.passes.crossings import axis_of, crossing_of, inverse, split_sizes, typed
 from optc.passes.linear import LINEAR, bias_adder, linear_of, shape_of, use_text
-from optc.passes.weights import check_before, fold_before, range_error
+from optc.passes.weights import blocked_before, fold_before, overflow_before, range_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +66,7 @@ class Downward:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self._seen: set[Node] = set()
+        self._folds: list[tuple[Node, Callable[[], str | None]]] = []
 
     def plan(self, value: Value, found: ChannelMap, depth: int = 0) -> Push | str:
         """How everything that uses `value` is computed from the value without the map."""
@@ -79,6 +81,10 @@ class Downward:
             if isinstance(push, str):
                 return push
             pushes.append(push)
+        if depth == 0:  # weights are read when nothing else is in the way
+            for node, overflow in self._folds:
+                if reason := overflow():
+                    return f"{node.label}: {reason}"
         return _all(pushes)
 
     def _use(self, value: Value, use: Use, found: ChannelMap, depth: int) -> Push | str:
@@ -125,10 +131,11 @@ class Downward:
         reason = (
             affine
             if isinstance(affine, str)
-            else check_before(self.graph, linear, affine, node, with_others=True)
+            else blocked_before(self.graph, linear, affine, node, with_others=True)
         )
         if isinstance(affine, str) or reason:
             return f"{node.label}: {reason}"
+        self._folds.append((node, partial(overflow_before, linear, affine)))
         return Push(
             lambda build, data: [(linear.last, fold_before(build, linear, affine, data))],
             (node, linear.last),

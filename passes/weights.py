@@ -125,15 +125,31 @@ def check_after(graph: Graph, linear: Linear, affine: ChannelAffine, root: Node)
     for node in inside[:2]:
         if other := other_use(graph, node.output, inside):
             return f"{node.op_type} output {use_text(other, 'also feeds')}"
-    if reason := _not_finite(affine) or _scale_error(graph, linear, affine.scale, after=True):
-        return reason
-    return _bias_error(linear, _bias_after, affine)
+    return (
+        _not_finite(affine)
+        or _scale_blocked(graph, linear, affine.scale)
+        or _bias_blocked(linear)
+        or _scale_overflow(linear, affine.scale, after=True)
+        or _bias_overflow(linear, _bias_after, affine)
+    )
 
 
 def check_before(
     graph: Graph, linear: Linear, affine: ChannelAffine, root: Node, *, with_others: bool = False
 ) -> str | None:
     """Why an affine map of the data of a linear operation cannot be folded, or None.
+
+    What `blocked_before` says of the graph, and then `overflow_before` of the numbers.
+    """
+    return blocked_before(
+        graph, linear, affine, root, with_others=with_others
+    ) or overflow_before(linear, affine)
+
+
+def blocked_before(
+    graph: Graph, linear: Linear, affine: ChannelAffine, root: Node, *, with_others: bool = False
+) -> str | None:
+    """Why the place of an affine map does not let it be folded into what reads it, or None.
 
     Args:
         graph: the graph.
@@ -148,15 +164,21 @@ def check_before(
         return f"{linear.node.op_type} output {use_text(other, 'also feeds')}"
     if linear.data is linear.bias:
         return f"{root.op_type} output is also the bias of {linear.node.label}"
-    if reason := _not_finite(affine) or _scale_error(graph, linear, affine.scale, after=False):
+    if reason := _not_finite(affine) or _scale_blocked(graph, linear, affine.scale):
         return reason
     if affine.shift is None:
         return None
     if linear.weight.constant is None:
         return f"weight {linear.weight.name} is not constant"
-    if reason := _shift_error(graph, linear):
+    return _shift_error(graph, linear) or _bias_blocked(linear)
+
+
+def overflow_before(linear: Linear, affine: ChannelAffine) -> str | None:
+    """Why the numbers of such a fold leave their type, or None; this reads the whole weight."""
+    reason = _scale_overflow(linear, affine.scale, after=False)
+    if reason or affine.shift is None:
         return reason
-    return _bias_error(linear, _bias_before, affine)
+    return _bias_overflow(linear, _bias_before, affine)
 
 
 def _shift_error(graph: Graph, linear: Linear) -> str | None:
@@ -177,7 +199,7 @@ def _not_finite(affine: ChannelAffine) -> str | None:
     return None
 
 
-def _scale_error(graph: Graph, linear: Linear, scale: Array | None, *, after: bool) -> str | None:
+def _scale_blocked(graph: Graph, linear: Linear, scale: Array | None) -> str | None:
     dtype = _dtype(linear)
     if dtype not in FLOATS:
         return f"{dtype.value} arithmetic is not folded"
@@ -188,20 +210,31 @@ def _scale_error(graph: Graph, linear: Linear, scale: Array | None, *, after: bo
         return f"weight {weight.name} is not constant"
     if other := other_use(graph, weight, (linear.node,)):
         return f"weight {use_text(other, 'is shared by')}"
-    peaks = _peaks(weight.constant, linear.view, linear.outs if after else linear.ins)
-    peaks *= np.abs(scale)
+    return None
+
+
+def _scale_overflow(linear: Linear, scale: Array | None, *, after: bool) -> str | None:
+    if scale is None:
+        return None
+    dtype = _dtype(linear)
+    shape = linear.outs if after else linear.ins
+    peaks = _peaks(_tensor(linear.weight), linear.view, shape) * np.abs(scale)
     if dtype is not DType.F16:
         return range_error(peaks, dtype, "the scaled weight")
     return factor_error(peaks.max(keepdims=True) if after else peaks, dtype, "the scaled weight")
 
 
-def _bias_error(
+def _bias_blocked(linear: Linear) -> str | None:
+    if linear.bias is not None and linear.bias.constant is None:
+        return f"bias {linear.bias.name} is not constant"
+    return None
+
+
+def _bias_overflow(
     linear: Linear,
     compute: Callable[[Linear, ChannelAffine], Array | None],
     affine: ChannelAffine,
 ) -> str | None:
-    if linear.bias is not None and linear.bias.constant is None:
-        return f"bias {linear.bias.name} is not constant"
     bias = compute(linear, affine)
     return None if bias is None else range_error(bias, _dtype(linear), "the bias")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
@@ -11,9 +13,14 @@ from helpers.pass_checks import run, seeded
 from helpers.promises import run_pass
 from optc.ir import clone
 from optc.ir.text import print_graph
+from optc.passes import downward
 from optc.passes.base import PassContext
 from optc.passes.infer_shapes import InferShapes
 from optc.passes.move_affine import MoveAffine
+
+if TYPE_CHECKING:
+    from optc.passes.linear import Linear
+    from optc.passes.weights import ChannelAffine
 
 CONV = "float[2,1,1,1] w = {1, 2}"
 IMAGE = "g (float[1,1,4,4] x) => (float[1,2,4,4] y)"
@@ -427,3 +434,36 @@ def test_the_bias_of_a_matmul_is_where_it_belongs() -> None:
     text = """g (float[2,3] x) => (float[2,4] y) <float[3,4] w, float[4] b>
     { a = MatMul(x, w)  y = Add(a, b) }"""
     assert not kept(text)
+
+
+def blocks(count: int, end: str) -> str:
+    """Convolutions around a sum that each of them adds to, after a shift."""
+    body = "".join(
+        f"b{i} = Conv(a{i}, w{i})  c{i} = Relu(b{i})\n"
+        f"d{i} = Add(c{i}, s)  a{i + 1} = Add(a{i}, d{i})\n"
+        for i in range(count)
+    )
+    weights = ", ".join(f"float[2,2,1,1] w{i}" for i in range(count))
+    return f"""g (float[1,2,4,4] a0) => (float[1,2,4,4] y)
+    <float[2,1,1] s = {{1, 2}}, float[2,2,1,1] w, {weights}> {{ {body} {end} }}"""
+
+
+@pytest.mark.parametrize("count", [4, 16])
+def test_weights_are_read_when_nothing_else_is_in_the_way(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shift reaches every later convolution: of large models, minutes if each was read."""
+    read: list[str] = []
+    asked = downward.overflow_before
+
+    def counted(linear: Linear, affine: ChannelAffine) -> str | None:
+        read.append(linear.node.label)
+        return asked(linear, affine)
+
+    monkeypatch.setattr(downward, "overflow_before", counted)
+    stuck = filled_graph(blocks(count, f"y = Sigmoid(a{count})"))
+    assert not run_pass(MoveAffine(), stuck).changed
+    assert read == []
+    free = filled_graph(blocks(count, f"y = Conv(a{count}, w)"))
+    assert run_pass(MoveAffine(), free).counts == {"affine-down": count}
+    assert read
