@@ -141,9 +141,9 @@ def check_before(
 
     What `blocked_before` says of the graph, and then `overflow_before` of the numbers.
     """
-    return blocked_before(
-        graph, linear, affine, root, with_others=with_others
-    ) or overflow_before(linear, affine)
+    return blocked_before(graph, linear, affine, root, with_others=with_others) or overflow_before(
+        linear, affine
+    )
 
 
 def blocked_before(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,6 @@ from optc.numerics.inputs import InputHints
 from optc.numerics.sequences import loaded_samples
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 TYPES = {"x": TensorType(DType.F32, ("N", 3, 4, 4))}
@@ -156,7 +156,7 @@ def test_an_entry_point_loads_samples(tmp_path: Path) -> None:
     assert [float(np.asarray(b.feeds["x"]).max()) for b in dataset.batches()] == [0.0, 1.0, 2.0]
 
 
-class OneBuffer:
+class OneBuffer(Sequence[Mapping[str, Any]]):
     """Samples of a loader that allocates once."""
 
     def __init__(self) -> None:
@@ -165,7 +165,7 @@ class OneBuffer:
     def __len__(self) -> int:
         return 3
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: Any) -> Any:
         self.buffer[:] = index
         return {"x": self.buffer}
 

@@ -13,7 +13,7 @@ from helpers.pass_checks import run, seeded
 from helpers.promises import run_pass
 from optc.ir import clone
 from optc.ir.text import print_graph
-from optc.passes import downward
+from optc.passes import weights
 from optc.passes.base import PassContext
 from optc.passes.infer_shapes import InferShapes
 from optc.passes.move_affine import MoveAffine
@@ -443,9 +443,9 @@ def blocks(count: int, end: str) -> str:
         f"d{i} = Add(c{i}, s)  a{i + 1} = Add(a{i}, d{i})\n"
         for i in range(count)
     )
-    weights = ", ".join(f"float[2,2,1,1] w{i}" for i in range(count))
+    filters = ", ".join(f"float[2,2,1,1] w{i}" for i in range(count))
     return f"""g (float[1,2,4,4] a0) => (float[1,2,4,4] y)
-    <float[2,1,1] s = {{1, 2}}, float[2,2,1,1] w, {weights}> {{ {body} {end} }}"""
+    <float[2,1,1] s = {{1, 2}}, float[2,2,1,1] w, {filters}> {{ {body} {end} }}"""
 
 
 @pytest.mark.parametrize("count", [4, 16])
@@ -454,13 +454,13 @@ def test_weights_are_read_when_nothing_else_is_in_the_way(
 ) -> None:
     """A shift reaches every later convolution: of large models, minutes if each was read."""
     read: list[str] = []
-    asked = downward.overflow_before
+    asked = weights.overflow_before
 
     def counted(linear: Linear, affine: ChannelAffine) -> str | None:
         read.append(linear.node.label)
         return asked(linear, affine)
 
-    monkeypatch.setattr(downward, "overflow_before", counted)
+    monkeypatch.setattr("optc.passes.downward.overflow_before", counted)
     stuck = filled_graph(blocks(count, f"y = Sigmoid(a{count})"))
     assert not run_pass(MoveAffine(), stuck).changed
     assert read == []
