@@ -69,7 +69,7 @@ def load_recipe(
     listed = loader.pipeline(tree.get("pipeline"))
     steps = read_steps(listed, problems) if listed is not None else ()
     rest = tree.without("pipeline")
-    body = validated(RecipeBody, rest, problems, schema=body_schema(), whole=loader.whole)
+    body = validated(RecipeBody, rest, problems, schema=body_schema, whole=loader.whole)
     if body is None or len(problems):
         raise RecipeError(problems.ordered())
     values = {name: getattr(body, name) for name in RecipeBody.model_fields}

@@ -139,7 +139,6 @@ class _StepReader:
     def __init__(self, passes: Mapping[str, type[Pass]], problems: Problems) -> None:
         self.passes = passes
         self.problems = problems
-        self.schemas: dict[str, dict[str, Any]] = {}
 
     def steps(self, pipeline: ListNode) -> Iterator[Step]:
         for item in pipeline.items:
@@ -225,9 +224,7 @@ class _StepReader:
             hint = f"write it beside '{name}:', with the same indentation"
             self.problems.add("bad-step", stray.key_mark, stray.value.path, message, hint)
             options = options.without(_WHEN)
-        if name not in self.schemas:
-            self.schemas[name] = kind.Options.model_json_schema()
-        values = validated(kind.Options, options, self.problems, schema=self.schemas[name])
+        values = validated(kind.Options, options, self.problems)
         if values is None:
             return None
         location = str(mark) if mark.source != Source() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -12,7 +13,7 @@ from optc.recipe import words
 from optc.recipe.tree import ListNode, MapNode, child_path, data, found, spelled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pydantic_core import ErrorDetails
 
@@ -29,7 +30,7 @@ def validated(
     node: MapNode,
     problems: Problems,
     *,
-    schema: Schema | None = None,
+    schema: Callable[[], Schema] | None = None,
     whole: bool = True,
 ) -> M | None:
     """The data of `node` as a `model`; None, and problems, when it does not fit.
@@ -38,13 +39,14 @@ def validated(
         model: the pydantic model.
         node: a mapping of the recipe.
         problems: gets one problem per place.
-        schema: the JSON schema of the model, when it is not the model's own.
+        schema: gives the JSON schema of the model, when it is not the model's own.
         whole: False when a part of the recipe could not be read: what is missing may stand there.
     """
-    checker = _Checker(schema or model.model_json_schema(), problems)
+    checker = _Checker(schema or model.model_json_schema, problems)
     # pydantic is lax here: it takes lists for tuples and sets, as YAML must write them, but would
     # take '5' for a number as well. Strict mode refuses both, so scalars are checked beforehand.
-    checker.check_scalars(node, checker.schema)
+    if node.entries:  # most steps of a pipeline have no options, and a schema takes its time
+        checker.check_scalars(node, checker.schema)
     try:
         return model.model_validate(data(node))
     except ValidationError as error:
@@ -53,10 +55,15 @@ def validated(
 
 
 class _Checker:
-    def __init__(self, schema: Schema, problems: Problems) -> None:
-        self.schema = schema
+    def __init__(self, schema: Callable[[], Schema], problems: Problems) -> None:
+        self._make_schema = schema
         self.problems = problems
         self.misspelled: set[str] = set()  # paths of keys that are there under another name
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The JSON schema of the model."""
+        return self._make_schema()
 
     def check_scalars(self, node: Tree, fragment: Schema) -> None:
         """Note scalars of another type than the schema has."""
