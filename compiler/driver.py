@@ -254,17 +254,17 @@ class _Compile:
     ) -> Verification:
         """The verification of a graph: an earlier one that nothing has changed since, or a new."""
         if self.store is None:
-            return self._verify(item, form, folder)
+            return self._verify(item, run, form, folder)
         # What a target decides of the form in which bf16 is written is not in the graph.
         asked = "" if form.stated is None else target_digest(item)
         key = verification_key(self.recipe, run.key, asked)
         found = find_verification(self.store, key)
         if found is None:
-            found = self._verify(item, form, folder)
+            found = self._verify(item, run, form, folder)
             keep_verification(self.store, key, found)
         return found
 
-    def _verify(self, item: TargetPlan, form: Form, folder: Path) -> Verification:
+    def _verify(self, item: TargetPlan, run: PassRun, form: Form, folder: Path) -> Verification:
         from optc.verification import verify_artifact  # with all that reads data and compares
 
         with self.clock("verify"):
@@ -276,6 +276,7 @@ class _Compile:
                 item.steps,
                 context_of(self.recipe, item, self.progress),
                 self.progress,
+                before=run.before,
             )
 
     def _write_report(

@@ -100,6 +100,8 @@ class PassRun:
         unknown: operations that have none.
         key: digest of everything that decides the graph; empty without a memo.
         resumed: how many steps were not run, because an earlier run had left their result.
+        before: the graph before the first step that quantizes, where a step behind it asked for
+            that; None otherwise.
     """
 
     graph: Graph
@@ -109,6 +111,7 @@ class PassRun:
     unknown: int = 0
     key: str = ""
     resumed: int = 0
+    before: Graph | None = None
 
     def only(self, indices: Sequence[int]) -> PassRun:
         """The same run with only these of its cost functions."""
@@ -186,7 +189,9 @@ def run_pipeline(
     seconds, unknown = _total(graph, costs)
     saved_by = tuple(gains) if costs else ()
     key = memo.key if memo is not None else ""
-    return PassRun(graph, tuple(records), saved_by, seconds, unknown, key, start.done)
+    return PassRun(
+        graph, tuple(records), saved_by, seconds, unknown, key, start.done, told.reference
+    )
 
 
 def _total(graph: Graph, costs: Sequence[Cost]) -> tuple[tuple[float, ...], int]:
@@ -346,14 +351,29 @@ def _dump(graph: Graph, folder: Path, index: int, name: str) -> None:
 
 
 def graph_after(
-    source: Callable[[], Graph], steps: Sequence[PlannedStep], count: int, context: PassContext
+    source: Callable[[], Graph],
+    steps: Sequence[PlannedStep],
+    count: int,
+    context: PassContext,
+    *,
+    known: Graph | None = None,
 ) -> Graph:
     """The graph as it would be emitted were the first `count` steps the whole pipeline.
 
     Between steps a graph may hold canonical operations, which no format has: it goes through the
     closing steps of the pipeline as well, from the last `lower-operators` on.
+
+    Args:
+        source: makes the graph of the source model.
+        steps: the pipeline.
+        count: how many of its steps.
+        context: what passes may know.
+        known: the graph after these steps, where it was kept (`PassRun.before`); it stays as it is.
     """
-    return _rerun(source, (*steps[:count], *closing_steps(steps, count)), context)
+    closing = closing_steps(steps, count)
+    if known is not None:
+        return _rerun(lambda: clone(known), closing, context)
+    return _rerun(source, (*steps[:count], *closing), context)
 
 
 def closing_steps(steps: Sequence[PlannedStep], count: int) -> Sequence[PlannedStep]:

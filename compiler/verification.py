@@ -76,6 +76,7 @@ def verify_artifact(
     steps: Sequence[PlannedStep],
     context: PassContext,
     progress: Progress | None = None,
+    before: Graph | None = None,
 ) -> Verification:
     """Compare an emitted model with the source model, and measure the accuracy goals.
 
@@ -87,6 +88,7 @@ def verify_artifact(
         steps: the pipeline, to find the guilty pass.
         context: what the passes were told.
         progress: told before each batch.
+        before: the graph before the first step that quantizes, where it was kept.
 
     Raises:
         ModelError: the source model does not run in onnxruntime.
@@ -113,7 +115,9 @@ def verify_artifact(
         check.warnings += told
         check.compare_emulated(artifact, session)
     else:
-        comparison, quantized = check.judge(artifact, steps, cut, context)
+        lossless = (*steps[:cut], *closing_steps(steps, cut))
+        fp32 = plain(graph_after(source, steps, cut, context, known=before))
+        comparison, quantized = check.judge(artifact, fp32, lossless, context)
     goals = check.measure(session)
     missed = next((result for result in goals if not result.met), None)
     return Verification(
@@ -260,22 +264,20 @@ class _Check:
         return judge.compare_kernels(artifact, self.tolerances)
 
     def judge(
-        self, artifact: Path, steps: Sequence[PlannedStep], cut: int, context: PassContext
+        self, artifact: Path, before: Graph, steps: Sequence[PlannedStep], context: PassContext
     ) -> tuple[Comparison, Quantized]:
-        """Judge a result that the step of index `cut` quantizes, the first that does.
+        """Judge a result that is quantized, of a graph that these lossless steps have made.
 
         Raises:
             GoalMissed: a pass before it is wrong, the runtime computes something else, or it is
                 noisier than quantization explains and no goal says what is enough.
         """
-        before = plain(graph_after(self.source, steps, cut, context))
         with _temporary() as folder:
             save_model(before, folder / "model.onnx")
             session = open_session(folder / "model.onnx", threads=0, optimize=self.optimize)
             comparison = self.compare(session, bounds=self._bounds(before))
         if not comparison.passed:
-            lossless = (*steps[:cut], *closing_steps(steps, cut))
-            raise self.failure(comparison, self.bisect(lossless, context))
+            raise self.failure(comparison, self.bisect(steps, context))
         judge = Judge(self.emitter, self.result, self.expected, self.samples, self.saturating)
         comparison = judge.compare_kernels(artifact, self.tolerances)
         quantized = judge.judge(before, context, as_written=self.as_written)

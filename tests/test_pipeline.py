@@ -192,6 +192,40 @@ def test_steps_know_what_earlier_ones_decided() -> None:
     assert print_graph(again) == print_graph(run.graph)
 
 
+class Lowers(Pass):
+    """Stands for a pass that quantizes."""
+
+    name: ClassVar[str] = "lowers"
+    quantizes: ClassVar[bool] = True
+
+    def apply(self, graph: Graph, context: PassContext) -> PassResult:
+        graph.replace_uses(graph.value("a"), graph.value("x"))
+        graph.remove(graph.value("a").node)
+        return PassResult(True, {"lowered": 1})
+
+
+class LooksBack(Honest):
+    """Asks for the graph before that."""
+
+    name: ClassVar[str] = "looks-back"
+    needs_reference: ClassVar[bool] = True
+
+
+def test_the_graph_before_quantizing_is_kept_for_a_step_that_asks() -> None:
+    def source() -> Graph:
+        return graph_from_text(TEXT)
+
+    steps = planned(Honest(), Lowers(), LooksBack())
+    run = run_pipeline(source, steps, PassContext())
+    assert run.before is not None
+    kept, again = (
+        graph_after(source, steps, 1, PassContext(), known=known) for known in (run.before, None)
+    )
+    assert print_graph(kept) == print_graph(again) == print_graph(run.before)
+    assert print_graph(run.before) != print_graph(run.graph)
+    assert run_pipeline(source, steps[:2], PassContext()).before is None
+
+
 class Warns(Pass):
     """Warns."""
 

@@ -102,6 +102,29 @@ def test_a_quantized_result_is_verified_and_reported(
         assert any("by a simulation that saturates" in text for text in result.warnings)
 
 
+def test_passes_run_once_for_verification_too(
+    recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was there before quantizing is kept where a step asks for it, else made anew."""
+    runs: list[str] = []
+    apply = RemoveIdentity.apply
+
+    def counted(self: RemoveIdentity, graph: Graph, context: PassContext) -> PassResult:
+        runs.append(self.name)
+        return apply(self, graph, context)
+
+    monkeypatch.setattr(RemoveIdentity, "apply", counted)
+    kept = full(recipe, pipeline=[*recipe["pipeline"][:3], {"fall-back": {"sqnr": -100}}])
+    found = []
+    for asked, times in ((full(recipe), 2), (kept, 1)):
+        runs.clear()
+        (artifact,) = optc.compile(asked).artifacts.values()
+        assert len(runs) == times
+        assert artifact.verification is not None
+        found.append(artifact.verification.to_dict())
+    assert found[0] == found[1]
+
+
 def test_calibration_data_stands_in_for_validation(recipe: dict[str, Any]) -> None:
     del recipe["data"]["validation"]
     verification = optc.compile(recipe).artifacts["cascadelake"].verification
