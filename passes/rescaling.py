@@ -73,13 +73,14 @@ def best_rescaling(
         symmetric: whether activations are quantized symmetrically around zero.
     """
     whole = np.ones(len(data[layers[0].node].peaks))
-    before = _sqnr(layers, data, whole, symmetric)
+    real = [outputs_of(data[layer.node].rows, layer.matrix) for layer in layers]
+    before = _sqnr(layers, data, real, whole, symmetric)
     best: Rescaling | None = None
     for alpha in alphas:
         scale = factors(layers, data[layers[0].node], alpha)
         if (scale == scale[0]).all():
             continue
-        after = _sqnr(layers, data, scale, symmetric)
+        after = _sqnr(layers, data, real, scale, symmetric)
         if best is None or after > best.after:
             best = Rescaling(alpha, scale, before, after)
     return best if best is not None and best.gain > 0 else None
@@ -100,20 +101,23 @@ def factors(layers: Sequence[Layer], data: LayerData, alpha: float) -> Array:
 
 
 def _sqnr(
-    layers: Sequence[Layer], data: Mapping[Node, LayerData], scale: Array, symmetric: bool
+    layers: Sequence[Layer],
+    data: Mapping[Node, LayerData],
+    real: Sequence[Floats],
+    scale: Array,
+    symmetric: bool,
 ) -> float:
-    """Signal-to-noise ratio of the quantized layers in dB, rounded."""
+    """Signal-to-noise ratio of the quantized layers in dB, rounded; `real` is their outputs."""
     signal = noise = 0.0
-    for layer in layers:
+    for layer, expected in zip(layers, real, strict=True):
         seen = data[layer.node]
-        real = outputs_of(seen.rows, layer.matrix)
         spread = layer.by_channel(scale).astype(np.float32)
         low, high = seen.low / scale, seen.high / scale
         rows = fake_activations(seen.rows / spread, float(low.min()), float(high.max()), symmetric)
         weights = fake_weights(layer.matrix * spread[:, :, None])
         got = outputs_of(rows, weights)
-        signal += energy(real)
-        noise += energy(got - real)
+        signal += energy(expected)
+        noise += energy(got - expected)
     return decibels(signal, noise)
 
 

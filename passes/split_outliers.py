@@ -137,10 +137,12 @@ def _best(
     """The fewest channels, up to `most`, that gain nearly as much as the best number of them."""
     peaks = data[site[0].node].peaks
     order = np.argsort(-peaks, kind="stable")
-    before = _sqnr(site, data, order[:0], symmetric)
+    signal = sum(energy(outputs_of(data[layer.node].rows, layer.matrix)) for layer in site)
+    before = _sqnr(site, data, signal, order[:0], symmetric)
     counts = sorted({min(2**power, most) for power in range(most.bit_length() + 1)})
     found = [
-        _Split(np.sort(order[:c]), before, _sqnr(site, data, order[:c], symmetric)) for c in counts
+        _Split(np.sort(order[:c]), before, _sqnr(site, data, signal, order[:c], symmetric))
+        for c in counts
     ]
     best = max(split.after for split in found)
     return next(split for split in found if split.after >= best - _NEAR)
@@ -149,11 +151,12 @@ def _best(
 def _sqnr(
     site: Sequence[Layer],
     data: Mapping[Node, LayerData],
+    signal: float,
     channels: npt.NDArray[np.int64],
     symmetric: bool,
 ) -> float:
     """Signal-to-noise ratio of the quantized layers in dB, with channels in fp32, rounded."""
-    signal = noise = 0.0
+    noise = 0.0
     for layer in site:
         seen = data[layer.node]
         mask = np.ones(len(seen.peaks), np.float32)
@@ -163,7 +166,6 @@ def _sqnr(
         weight = layer.matrix * mask[:, None]
         real = outputs_of(inner, weight)
         got = outputs_of(fake_activations(inner, low, high, symmetric), fake_weights(weight))
-        signal += energy(outputs_of(seen.rows, layer.matrix))
         noise += energy(got - real)
     return decibels(signal, noise)
 
