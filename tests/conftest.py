@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections import Counter
 from contextlib import suppress
 from typing import Any
@@ -16,6 +17,14 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["OPTC_CACHE_DIR"] = "off"
     with suppress(ImportError):
         import_openvino()  # before any test does: a plain import sends a usage report
+    # A shell starts what runs in its background deaf to these, and so are the processes that tests
+    # start and interrupt.
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
