@@ -97,15 +97,7 @@ def verify_artifact(
     """
     cut = first_quantizing(steps, source(), result)
     check = _Check(emitter, source, result, steps, context, progress, quantizes=cut is not None)
-    try:
-        session = check.open_result(artifact, result)
-    except ModelError as error:
-        guilty = check.bisect(steps, context)
-        raise GoalMissed(
-            "result-does-not-load",
-            f"the result does not load, and the source model does: {error.message}",
-            hint=f"this begins with {guilty}; leave that out, and report it",
-        ) from error
+    session = check.opened(artifact, steps, context)
     quantized = None
     if cut is None:
         comparison = check.compare_written(artifact, check.compare(session))
@@ -119,14 +111,13 @@ def verify_artifact(
         fp32 = plain(graph_after(source, steps, cut, context, known=before))
         comparison, quantized = check.judge(artifact, fp32, lossless, context)
     goals = check.measure(session)
-    missed = next((result for result in goals if not result.met), None)
     return Verification(
         data=check.samples.origin,
         samples=check.samples.count,
         comparison=comparison,
         scored=check.scored,
         goals=goals,
-        missed=None if missed is None else missed.error,
+        missed=next((result.error for result in goals if not result.met), None),
         keep=all(r.met or r.goal.on_miss == "keep" for r in goals),
         warnings=tuple(check.warnings),
         notes=tuple(check.notes),
@@ -163,8 +154,7 @@ class _Check:
         self.tolerances = self._bounds(written)
         # Kernels of the source model run in onnxruntime, whatever the recipe asks for.
         here = host_capabilities()
-        runs = emitter.engine_of(result)
-        self.saturating = find_saturating(result.in_fp32, runs, here)
+        self.saturating = find_saturating(result.in_fp32, emitter.engine_of(result), here)
         self.as_written = bool(self.saturating or find_saturating(graph, "onnxruntime", here))
         self.optimize: Optimization = "none" if self.as_written else "all"
         self.notes: list[str] = []
@@ -262,6 +252,21 @@ class _Check:
             return found
         judge = Judge(self.emitter, self.result, source, self.samples, self.saturating, given=True)
         return judge.compare_kernels(artifact, self.tolerances)
+
+    def opened(self, artifact: Path, steps: Sequence[PlannedStep], context: PassContext) -> Runner:
+        """The result that these steps have made.
+
+        Raises:
+            GoalMissed: it does not load.
+        """
+        try:
+            return self.open_result(artifact, self.result)
+        except ModelError as error:
+            raise GoalMissed(
+                "result-does-not-load",
+                f"the result does not load, and the source model does: {error.message}",
+                hint=f"it begins with {self.bisect(steps, context)}; leave that out, and report it",
+            ) from error
 
     def judge(
         self, artifact: Path, before: Graph, steps: Sequence[PlannedStep], context: PassContext
