@@ -18,6 +18,7 @@ import numpy as np
 
 from optc.ir.ops import Trait, info
 from optc.numerics.calibrate import RangeSettings, calibrate
+from optc.numerics.planned import find_choice
 from optc.numerics.quantize import LIMITS, QuantParams, activation_params, bias_params
 from optc.numerics.written import written
 from optc.passes.int8_plan import unwanted
@@ -179,16 +180,7 @@ class _Completion:
         """What the kernel table says of a spelling, perhaps with a result of another type."""
         if spelled is None:
             return None
-        form = "qdq" if output is not None and spelled.form == "qdq-relu" else spelled.form
-        route = self.kernels.table.find(
-            spelled.op,
-            form,
-            spelled.activation,
-            spelled.weight,
-            output or spelled.output,
-            spelled.zero_point,
-        )
-        return None if route is None else route.choice(self.kernels.capabilities)
+        return find_choice(self.kernels.table, self.kernels.capabilities, spelled, output)
 
     def _choice(self, node: Node) -> Choice | None:
         """The kernel of a product as it stands, when it is an integer kernel."""

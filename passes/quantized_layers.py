@@ -7,7 +7,7 @@ x ─ Q ─ DQ ─┐
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from optc.ir import Kind
 from optc.passes.layers import Layer, layer_of, matrix_of, outputs_of
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from optc.ir import Graph, Node, Value
     from optc.numerics.quantize import QuantParams
     from optc.passes.layers import Floats
+
+_PRODUCTS: Final = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,10 +139,13 @@ def _around(graph: Graph, pair: Value) -> list[Node]:
 
 
 def _on_integers(graph: Graph, node: Node) -> bool:
-    """Whether all operands that are computed come out of a DequantizeLinear."""
+    """Whether all operands that are computed, and a weight, come out of a DequantizeLinear."""
     operands = [v for v in graph.operands(node) if v is not None and v.constant is None]
+    weight = graph.operand(node, 1) if node.is_op(*_PRODUCTS) else None
+    if weight is not None and weight.constant is not None:
+        return False
     return bool(operands) and all(v.node.is_op("DequantizeLinear") for v in operands)
 
 
 def _is_product(graph: Graph, node: Node) -> bool:
-    return node.is_op("Conv", "ConvTranspose", "MatMul", "Gemm") and _on_integers(graph, node)
+    return node.is_op(*_PRODUCTS) and _on_integers(graph, node)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from optc.ir.nodes import Node
     from optc.numerics.written import Written
     from optc.targets.capabilities import Precision
-    from optc.targets.kernels import Element, KernelTable, Pairing, Route
+    from optc.targets.kernels import Choice, Element, KernelTable, Pairing
 
 _NAMES = {DType.F64: "fp64"}
 
@@ -80,8 +80,11 @@ def plan_node(
     spelled = written(graph, node)
     if spelled is None or table is None:
         return PlannedNode(kind, reason, kind, heavy=heavy)
-    route = _route(table, spelled, hint, version)
-    choice = None if route is None else route.choice(capabilities)
+    if hint != "fp32" and spelled.form in {"plain", "pair"} and spelled.activation == "f32":
+        route = table.find(spelled.op, "hint", _HINTED[hint], version=version)
+        choice = None if route is None else route.choice(capabilities)
+    else:
+        choice = find_choice(table, capabilities, spelled, version=version)
     if choice is None:
         return PlannedNode(kind, reason, kind, form=spelled.spelling, heavy=True)
     expected, obstacle = kind, ""
@@ -102,20 +105,35 @@ def plan_node(
     )
 
 
-def _route(
-    table: KernelTable, spelled: Written, hint: Precision, version: str | None
-) -> Route | None:
-    if hint != "fp32" and spelled.form in {"plain", "pair"} and spelled.activation == "f32":
-        return table.find(spelled.op, "hint", _HINTED[hint], version=version)
-    return table.find(
+def find_choice(
+    table: KernelTable,
+    capabilities: Collection[str],
+    spelled: Written,
+    output: Element | None = None,
+    *,
+    version: str | None = None,
+) -> Choice | None:
+    """The kernel of a spelling; None when none is described.
+
+    Args:
+        table: kernels of the runtime.
+        capabilities: of the CPU.
+        spelled: how the operation is written.
+        output: element type of the result, if another is asked about.
+        version: version of the runtime; None: the newest that is described.
+    """
+    # The clamp of qdq-relu is of a result in integers.
+    form = "qdq" if output is not None and spelled.form == "qdq-relu" else spelled.form
+    route = table.find(
         spelled.op,
-        spelled.form,
+        form,
         spelled.activation,
         spelled.weight,
-        spelled.output,
+        output or spelled.output,
         spelled.zero_point,
         version=version,
     )
+    return None if route is None else route.choice(capabilities)
 
 
 _HINTED: Final[dict[Precision, Element]] = {"bf16": "bf16", "fp16": "f16"}
