@@ -6,7 +6,7 @@ over the prices of operations and conversions (`optc.numerics.placement_int8`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from optc.ir import Kind
@@ -181,7 +181,8 @@ def _cut(plan: Plan, prices: Prices) -> dict[Node, str]:
     """Let the cheapest choice for the whole graph decide; why each site could lose."""
     placement = Placement()
     why: dict[Node, str] = {}
-    for node, site in list(plan.sites.items()):
+    for node, known in list(plan.sites.items()):
+        site = plan.sites[node] = _cheaper(plan.graph, known, prices)
         pair = _prices_of(plan.graph, site, prices)
         if pair is None:
             plan.reasons[node] = (GAIN, "its size is not known, so nothing can be predicted")
@@ -220,11 +221,22 @@ def _compared(floats: float, integers: float) -> str:
     )
 
 
+def _cheaper(graph: Graph, site: Site, prices: Prices) -> Site:
+    """A site with zero points of weights off the middle, where the kernel for these is faster."""
+    if site.other is None:
+        return site
+    known = prices.of(graph, site.node, "int8", site.choice)
+    other = prices.of(graph, site.node, "int8", site.other, gathers=True)
+    if known is None or other is None or other >= known:
+        return site
+    return replace(site, choice=site.other, off_middle=True)
+
+
 def _prices_of(graph: Graph, site: Site, prices: Prices) -> tuple[float, float] | None:
     """Seconds of a site in fp32 and in int8, with what is computed along with it."""
     node = site.node
     floats = prices.of(graph, node, "fp32")
-    integers = prices.of(graph, node, "int8", site.choice)
+    integers = prices.of(graph, node, "int8", site.choice, gathers=site.off_middle)
     if floats is None or integers is None:
         return None
     if not site.is_product and _joins_product(graph, node, prices):

@@ -67,11 +67,12 @@ class Kernels:
         *,
         clamped: bool,
         from_zero: bool = False,
+        weight_zero: ZeroPoint = "any",
     ) -> Choice | str:
         """The kernel of a product with a result of this type (None: as operands), or why not.
 
         ``from_zero`` tells that its first operand has no negative elements, ``clamped`` that its
-        result will have none.
+        result will have none; ``weight_zero`` is about the zero points of its weights.
         """
         scheme = self.product_activations if form == "qdq-pair" else self.activations
         _, element, symmetric = elements_of(scheme)
@@ -79,7 +80,8 @@ class Kernels:
         if form == "qdq" and clamped and symmetric:
             form = "qdq-relu"
         weight: Element = element if form == "qdq-pair" else self.weights
-        return self._find(node.op_type, form, element, weight, result or element, zero)
+        output = result or element
+        return self._find(node.op_type, form, element, weight, output, zero, weight_zero)
 
     def needs_least_zero(self, node: Node) -> bool:
         """Whether a product with a Relu has a kernel only where the zero point absorbs the Relu."""
@@ -111,9 +113,12 @@ class Kernels:
         weight: Element | None,
         output: Element | None,
         zero: ZeroPoint,
+        weight_zero: ZeroPoint = "any",
     ) -> Choice | str:
         types = activation if weight is None else f"{activation} x {weight} -> {output}"
-        route = self.table.find(op_type, form, activation, weight, output, zero)
+        route = self.table.find(
+            op_type, form, activation, weight, output, zero, weight_zero_point=weight_zero
+        )
         if route is None:
             return f"no integer kernel is described for {op_type} as {form} of {types}"
         choice = route.choice(self.capabilities)
@@ -140,6 +145,9 @@ class Site:
         may_give_floats: whether a kernel takes integers and gives floats.
         keeps_scale: whether operands and result need the same scale.
         from_zero: values that need the least integer as their zero point, or there is no kernel.
+        other: the kernel where zero points of weights are not the middle of their type, if that is
+            another one.
+        off_middle: whether zero points of weights are one below the middle, for that kernel.
     """
 
     node: Node
@@ -150,6 +158,8 @@ class Site:
     may_give_floats: bool = False
     keeps_scale: bool = False
     from_zero: tuple[Value, ...] = ()
+    other: Choice | None = None
+    off_middle: bool = False
 
     @property
     def is_product(self) -> bool:
@@ -236,7 +246,20 @@ def _product(graph: Graph, node: Node, kernels: Kernels) -> Site | str:
         integers,
         may_give_floats=not isinstance(floats, str),
         from_zero=tuple(bound),
+        other=_off_middle(node, kernels, integers, clamped=clamp is not None, from_zero=from_zero),
     )
+
+
+def _off_middle(
+    node: Node, kernels: Kernels, known: Choice, *, clamped: bool, from_zero: bool
+) -> Choice | None:
+    """The kernel of a convolution whose weights have zero points, if it is another one."""
+    if not node.is_op("Conv") or node.get("group", 1) != 1:
+        return None
+    found = kernels.product(
+        node, "qdq", None, clamped=clamped, from_zero=from_zero, weight_zero="asymmetric"
+    )
+    return None if isinstance(found, str) or found == known else found
 
 
 def product_obstacle(graph: Graph, node: Node) -> str | None:

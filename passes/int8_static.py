@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from optc.ir.joined import joined
@@ -217,7 +217,7 @@ def _write(
             bias = graph.operand(site.node, 2)
             weights.extend(value.node for value in (weight, bias) if value is not None)
             scale = params[plan.operands(site)[0]].scales[0]
-            writer.weight(site.node, style, scale)
+            writer.weight(site.node, replace(style, off_middle=site.off_middle), scale)
     for value, found in params.items():
         uses = list(graph.uses(value)) if value in makers else plan.integer_uses(value)
         back = writer.pair(value, found)

@@ -37,6 +37,8 @@ class WeightStyle:
         symmetric: whether zero points are 0 (128 for u8).
         safe: whether no sum of two products may saturate in 16 bits.
         bias: whether a bias becomes int32, in the scale of the products.
+        off_middle: whether zero points are one below what they would be; integers from -127 to 127
+            then go from -128 to 126, and stand for the same weights.
     """
 
     dtype: DType = DType.I8
@@ -44,6 +46,7 @@ class WeightStyle:
     symmetric: bool = True
     safe: bool = False
     bias: bool = True
+    off_middle: bool = False
 
     def matrix_params(self, weights: npt.NDArray[Any]) -> QuantParams:
         """Parameters of the second operand of a MatMul; its zero points are the middle."""
@@ -133,7 +136,10 @@ class Writer:
         if bias is not None and activation is not None:
             assert bias.constant is not None
             params = fit_bias(params, weights, bias.constant.numpy(), activation)
-        return params if product is None else style.made_safe(params, weights, product)
+        params = params if product is None else style.made_safe(params, weights, product)
+        if not (style.off_middle and params.is_symmetric):
+            return params
+        return replace(params, zero_points=tuple(zero - 1 for zero in params.zero_points))
 
     def _add(
         self,

@@ -165,6 +165,9 @@ class Route(Versioned):
         description="zero points of the activations; symmetric is 0 for s8 and 128 for u8, lowest "
         "is -128 and 0",
     )
+    weight_zero_point: ZeroPoint = Field(
+        default="any", description="zero points of the second operand, where they matter"
+    )
     becomes: Text | None = Field(
         default=None, description="operator that introspection shows in its place"
     )
@@ -176,8 +179,7 @@ class Route(Versioned):
     @property
     def types(self) -> str:
         """``u8 x s8 -> u8``; what may be anything is left out."""
-        operands = self.activation if self.weight is None else f"{self.activation} x {self.weight}"
-        return operands if self.output is None else f"{operands} -> {self.output}"
+        return spelled_types(self.activation, self.weight, self.output, self.weight_zero_point)
 
     @property
     def spelling(self) -> str:
@@ -189,6 +191,18 @@ class Route(Versioned):
         """What runs on a CPU with these capabilities; None when no choice fits."""
         fitting = (choice for choice in self.choices if set(choice.needs) <= set(capabilities))
         return next(fitting, None)
+
+
+def spelled_types(
+    activation: Element,
+    weight: Element | None,
+    output: Element | None,
+    weight_zero_point: ZeroPoint = "any",
+) -> str:
+    """``u8 x s8 -> u8``, or ``u8 x asymmetric s8 -> u8``; what may be anything is left out."""
+    prefix = "asymmetric " if weight_zero_point == "asymmetric" else ""
+    operands = activation if weight is None else f"{activation} x {prefix}{weight}"
+    return operands if output is None else f"{operands} -> {output}"
 
 
 class KernelTable(Descriptor):
@@ -211,13 +225,14 @@ class KernelTable(Descriptor):
         output: Element | None = None,
         zero_point: ZeroPoint = "any",
         *,
+        weight_zero_point: ZeroPoint = "any",
         version: str | None = None,
     ) -> Route | None:
         """The route of an operator in exactly this spelling; None when the table has none.
 
-        A pair of activations goes by the route of a weight, and a clamp in front of the
-        quantization by that of none, where the table does not tell them apart; an operator
-        without a route of its own goes by that of ``*``.
+        A pair of activations goes by the route of a weight, a clamp in front of the quantization
+        by that of none, and weights with any zero points by one for all of them, where the table
+        does not tell them apart; an operator without a route of its own goes by that of ``*``.
         """
         known = {route.form for route in self.routes}
         zeros = {"any", zero_point} | ({"asymmetric"} if zero_point == "lowest" else set())
@@ -233,9 +248,12 @@ class KernelTable(Descriptor):
             and route.weight in {None, weight}
             and route.output in {None, output}
             and route.zero_point in zeros
+            and route.weight_zero_point in {"any", weight_zero_point}
             and route.holds_for(version)
         ]
-        fitting.sort(key=lambda route: (route.form != form, "*" in route.ops))
+        fitting.sort(
+            key=lambda r: (r.form != form, "*" in r.ops, r.weight_zero_point != weight_zero_point)
+        )
         own = (route for route in fitting if op in route.ops or "*" in route.ops)
         return next(own, None)
 

@@ -129,6 +129,7 @@ class IndirectCosts(Descriptor):
         description="cycles for each row of the kernel, or each place of it in groups, and position"
     )
     element: float = Field(description="cycles for each element of the result")
+    byte: float = Field(default=0.0, description="cycles for each element that is copied")
 
 
 class WindowCosts(Descriptor):

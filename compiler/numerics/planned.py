@@ -131,6 +131,7 @@ def find_choice(
         spelled.weight,
         output or spelled.output,
         spelled.zero_point,
+        weight_zero_point=spelled.weight_zero_point,
         version=version,
     )
     return None if route is None else route.choice(capabilities)

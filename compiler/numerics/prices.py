@@ -61,7 +61,13 @@ class Prices:
         return found
 
     def of(
-        self, graph: Graph, node: Node, precision: Precision, choice: Choice | None = None
+        self,
+        graph: Graph,
+        node: Node,
+        precision: Precision,
+        choice: Choice | None = None,
+        *,
+        gathers: bool = False,
     ) -> float | None:
         """Seconds of an operation in a precision; None when a size is not known.
 
@@ -70,6 +76,7 @@ class Prices:
             node: the operation.
             precision: what it is computed in.
             choice: the kernel in that precision; None: the fastest path of the CPU.
+            gathers: whether a convolution has no int8 kernel of its own, whatever its channels.
         """
         with sized(graph, node, self.sizes):
             work, elements = macs(graph, node), _elements(node.output)
@@ -91,7 +98,7 @@ class Prices:
             rate = self.rate(precision, choice) * costs.efficiency[precision]
             cycles = 2 * work / rate + elements * costs.result[precision]
             if precision == "int8" and costs.indirect is not None:
-                cycles += _gathering(graph, node, elements, costs.indirect)
+                cycles += _gathering(graph, node, elements, costs.indirect, always=gathers)
         return self._seconds(cycles, precision)
 
     def planar(self, graph: Graph, node: Node) -> float:
@@ -141,7 +148,9 @@ def _window(node: Node, elements: int, costs: WindowCosts) -> float:
     return elements * (costs.result + places * costs.place)
 
 
-def _gathering(graph: Graph, node: Node, elements: int, costs: IndirectCosts) -> float:
+def _gathering(
+    graph: Graph, node: Node, elements: int, costs: IndirectCosts, *, always: bool
+) -> float:
     """Cycles of a convolution whose operand is copied together first; 0 of any other product."""
     weight = graph.operand(node, 1) if node.is_op("Conv") else None
     shape = weight.type.shape if weight and isinstance(weight.type, TensorType) else None
@@ -151,11 +160,13 @@ def _gathering(graph: Graph, node: Node, elements: int, costs: IndirectCosts) ->
     outputs, inputs, *kernel = sizes
     groups = node.get("group", 1)
     aligned = inputs % costs.inputs == 0 and outputs % costs.outputs == 0
-    if groups == 1 and aligned and outputs >= costs.least:
+    if groups == 1 and aligned and outputs >= costs.least and not always:
         return 0.0
     # One copy takes a row of the kernel; of a group, whose channels lie apart, a place of it.
     copies = math.prod(kernel[:-1]) if groups == 1 else math.prod(kernel) * groups
-    return elements // outputs * copies * costs.gather + elements * costs.element
+    positions, places = elements // outputs, math.prod(kernel)
+    copied = 0 if places == max(node.get("strides", (1,))) == 1 else places * inputs * groups
+    return positions * (copies * costs.gather + copied * costs.byte) + elements * costs.element
 
 
 def _is_depthwise(graph: Graph, node: Node) -> bool:

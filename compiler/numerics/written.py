@@ -14,6 +14,7 @@ import numpy as np
 from optc.ir.nodes import Kind
 from optc.ir.ops import Trait, info
 from optc.ir.types import DType, TensorType
+from optc.targets.kernels import spelled_types
 
 if TYPE_CHECKING:
     from optc.ir.graph import Graph
@@ -53,6 +54,7 @@ class Written:
         weight: element type of the second operand; None for forms on one type.
         output: element type of the result; None for forms on one type.
         zero_point: of the activations; ``any`` when they are not quantized or it is not constant.
+        weight_zero_point: of the second operand, likewise; asymmetric where several differ.
     """
 
     op: str
@@ -61,12 +63,12 @@ class Written:
     weight: Element | None = None
     output: Element | None = None
     zero_point: ZeroPoint = "any"
+    weight_zero_point: ZeroPoint = "any"
 
     @property
     def spelling(self) -> str:
         """Form and types: ``qdq of symmetric s8 x s8 -> s8``."""
-        types = self.activation if self.weight is None else f"{self.activation} x {self.weight}"
-        types = types if self.output is None else f"{types} -> {self.output}"
+        types = spelled_types(self.activation, self.weight, self.output, self.weight_zero_point)
         return f"{self.form} of {'' if self.zero_point == 'any' else f'{self.zero_point} '}{types}"
 
 
@@ -100,7 +102,9 @@ def _between(graph: Graph, node: Node, left: Value, right: Value) -> Written | N
     form: Form = "qdq" if _is_constant(graph, right) else "qdq-pair"
     if form == "qdq" and not absorbed:
         form = "qdq-relu"
-    return Written(node.op_type, form, activation, weight, output, _zero_point(graph, first.node))
+    zero, weights = _zero_point(graph, first.node), graph.operand(second.node, 2)
+    other = _weight_zero_point(right, weights) if form == "qdq" else "any"
+    return Written(node.op_type, form, activation, weight, output, zero, other)
 
 
 def _result(graph: Graph, node: Node) -> tuple[Element, bool]:
@@ -131,8 +135,11 @@ def _on_integers(graph: Graph, node: Node) -> Written | None:
         return None
     if first.node.is_op("DynamicQuantizeLinear"):
         return Written(op, "dynamic", activation, weight, "f32")
-    output = "s32" if form == "integer" else _element(node.outputs[0])
-    return Written(op, form, activation, weight, output)
+    if form == "integer":
+        return Written(op, form, activation, weight, "s32")
+    zero = _weight_zero_point(second, graph.operand(node, place + 2))
+    output = _element(node.outputs[0])
+    return Written(op, form, activation, weight, output, weight_zero_point=zero)
 
 
 def _quantized(graph: Graph, value: Value | None) -> Value | None:
@@ -164,6 +171,15 @@ def _zero_point(graph: Graph, dequantize: Node) -> ZeroPoint:
     if number == _SYMMETRIC.get(kind):
         return "symmetric"
     return "lowest" if number == _LOWEST.get(kind) else "asymmetric"
+
+
+def _weight_zero_point(integers: Value | None, zero: Value | None) -> ZeroPoint:
+    """Symmetric where all are the middle of the type; asymmetric else, any if not constant."""
+    kind = _dtype(integers)
+    if kind is None or (zero is not None and zero.constant is None):
+        return "any"
+    numbers = {0} if zero is None or zero.constant is None else set(zero.constant.numpy().flat)
+    return "symmetric" if numbers == {_SYMMETRIC.get(kind)} else "asymmetric"
 
 
 def _scalar(value: Value | None) -> int | None:

@@ -123,6 +123,11 @@ SPECS: dict[str, Spec] = {
 """Operators that can be built; small, but large enough for the blocked kernels."""
 
 
+def weight_zero(route: Route) -> int:
+    """The zero point of a weight: 0, or 128 for u8; -1 where the route is about others."""
+    return -1 if route.weight_zero_point == "asymmetric" else 128 * (route.weight == "u8")
+
+
 class Builder:
     """Collects the nodes of a model; values are named after the nodes that make them."""
 
@@ -175,9 +180,11 @@ class Builder:
         assert self.spec.weight is not None
         return np.linspace(0.01, 0.02, self.spec.weight[self.spec.channel], dtype=np.float32)
 
-    def dequantized_weight(self, element: str) -> str:
-        """A constant weight with one scale per channel; zero point 0, or 128 for u8."""
-        zero = 128 if element == "u8" else 0
+    def dequantized_weight(self, route: Route) -> str:
+        """A constant weight with one scale per channel; for its zero point see `weight_zero`."""
+        element = route.weight
+        assert element is not None
+        zero = weight_zero(route)
         points = np.full(self.scales().shape, zero, ELEMENT[element])
         operands = [self.weight(element), self.scales(), points]
         names = [self.constant(operand) for operand in operands]
@@ -263,7 +270,7 @@ def _qdq(
     names = [builder.around(name, route.activation) for name in inputs]
     if builder.spec.weight is not None and not pair:
         assert route.weight is not None
-        names.append(builder.dequantized_weight(route.weight))
+        names.append(builder.dequantized_weight(route))
     operands = [*names, *builder.extras()]
     result = builder.node(builder.op, operands, **builder.spec.attributes)
     if relu:
@@ -295,7 +302,8 @@ def _qoperator(builder: Builder, route: Route) -> tuple[str, Shapes]:
         result = builder.node("QLinearAveragePool", operands, "com.microsoft", **attributes)
     else:
         assert route.weight is not None
-        point = builder.constant(ELEMENT[route.weight].type(0))
+        zero = 0 if route.weight == "u8" else weight_zero(route)
+        point = builder.constant(ELEMENT[route.weight].type(zero))
         weight = [builder.constant(builder.weight(route.weight)), params[0], point]
         result = builder.node(f"QLinear{builder.op}", [value, *params, *weight, *params])
     return builder.node("DequantizeLinear", [result, *params]), shapes
@@ -347,7 +355,7 @@ def _weight_only(builder: Builder, route: Route) -> tuple[str, Shapes]:
         operands = [builder.constant(builder.weight(route.weight)), builder.constant(scale)]
         weight = builder.node("DequantizeLinear", operands, axis=0, block_size=32)
     else:
-        weight = builder.dequantized_weight(route.weight)
+        weight = builder.dequantized_weight(route)
     return builder.node(builder.op, [*names, weight]), shapes
 
 

@@ -57,9 +57,16 @@ def test_a_model_built_from_a_route_is_recognized_as_it(
     assert route.output in (None, found.output)
     if route.form != "weight-only":
         assert found.zero_point == zero
+    assert (found.weight_zero_point == "asymmetric") == (route.weight_zero_point == "asymmetric")
     table = shipped_kernels(runtime)
     assert table.find(
-        op, found.form, found.activation, found.weight, found.output, found.zero_point
+        op,
+        found.form,
+        found.activation,
+        found.weight,
+        found.output,
+        found.zero_point,
+        weight_zero_point=found.weight_zero_point,
     ) in (route, *(other for other in table.routes if other.form == found.form))
 
 
@@ -113,7 +120,7 @@ def test_the_plan_says_what_stands_in_the_way() -> None:
     assert (ort.precision, ort.expected, ort.obstacle) == ("int8", "int8", "")
     ov = plan_node(graph, product(graph), shipped_kernels("openvino"), clx)
     assert (ov.precision, ov.expected) == ("int8", "fp32")
-    assert ov.obstacle.startswith("as qdq of lowest u8 x u8 -> u8 it is converted")
+    assert ov.obstacle.startswith("as qdq of lowest u8 x asymmetric u8 -> u8 it is converted")
 
 
 def test_the_plan_names_the_kernel_of_the_target() -> None:
@@ -128,6 +135,45 @@ def test_the_plan_names_the_kernel_of_the_target() -> None:
         "cascadelake": "avx512_vnni",
         "sapphirerapids": "amx_int8",
     }
+
+
+CONVOLUTION = """
+g (float[1,1,8,8] x) => (float[1,16,8,8] y)
+<int8[16,1,1,1] w = {ONES}, float s = {1}, uint8 z = {7}, float[16] v = {ONES},
+ int8[16] n = {NUMBERS}>
+{
+  q = QuantizeLinear (x, s, z)
+  a = DequantizeLinear (q, s, z)
+  b = DequantizeLinear <axis = 0> (w, v, n)
+  c = Conv (a, b)
+  p = QuantizeLinear (c, s, z)
+  y = DequantizeLinear (p, s, z)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("numbers", "spelling", "isa"),
+    [
+        ([0] * 16, "qdq of asymmetric u8 x s8 -> u8", "avx512_vnni"),
+        ([-1] * 16, "qdq of asymmetric u8 x asymmetric s8 -> u8", "amx_int8"),
+        ([*range(16)], "qdq of asymmetric u8 x asymmetric s8 -> u8", "amx_int8"),
+    ],
+)
+def test_zero_points_of_weights_decide_the_kernel_of_a_convolution(
+    numbers: list[int], spelling: str, isa: str
+) -> None:
+    text = CONVOLUTION.replace("NUMBERS", ", ".join(map(str, numbers)))
+    graph = graph_from_text(text.replace("ONES", ", ".join("1" * 16)))
+    graph = optc.run_passes(graph, ["infer-shapes"]).graph
+    node = next(node for node in graph.nodes() if node.op_type == "Conv")
+    found = written(graph, node)
+    assert found is not None
+    assert found.spelling == spelling
+    table, spr = shipped_kernels("onnxruntime"), load_target("sapphirerapids").capabilities
+    assert plan_node(graph, node, table, spr).isa == isa
+    known = plan_node(graph, node, shipped_kernels("openvino"), spr).isa
+    assert known == "amx_int8"  # all zero points go by one route there
 
 
 def test_a_hint_is_a_plan_for_fp32_operations() -> None:
