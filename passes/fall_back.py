@@ -224,7 +224,7 @@ class _Search:
                     keys = fewer
                 else:
                     start += size
-            size = min(size // 2, len(keys) // 2) if size > 1 else 0
+            size //= 2
         return keys
 
     @property

@@ -7,9 +7,10 @@ x ─ Q ─ DQ ─┐
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from optc.ir import Kind
+from optc.passes.int8_sites import PRODUCTS
 from optc.passes.layers import Layer, layer_of, matrix_of, outputs_of
 from optc.passes.linear import bias_adder
 from optc.passes.quantized import params_of
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from optc.ir import Graph, Node, Value
     from optc.numerics.quantize import QuantParams
     from optc.passes.layers import Floats
-
-_PRODUCTS: Final = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,22 +129,26 @@ def remove_idle_pairs(graph: Graph) -> None:
             remove_unused(graph, [pair.node])
 
 
-def _around(graph: Graph, pair: Value) -> list[Node]:
-    """What uses a pair, and what makes the value that goes into it, before a clamp if any."""
+def makers(graph: Graph, pair: Value) -> list[Node]:
+    """What makes the value that goes into a pair; of a clamp also what is before it."""
     maker = unquantized(graph, pair).node
     source = graph.operand(maker, 0) if maker.is_op("Relu", "Clip") else None
-    made = [maker] if source is None else [maker, source.node]
-    return [*(use.node for use in graph.uses(pair)), *made]
+    return [maker] if source is None else [maker, source.node]
+
+
+def _around(graph: Graph, pair: Value) -> list[Node]:
+    """What uses a pair, and what makes the value that goes into it."""
+    return [*(use.node for use in graph.uses(pair)), *makers(graph, pair)]
 
 
 def _on_integers(graph: Graph, node: Node) -> bool:
     """Whether all operands that are computed, and a weight, come out of a DequantizeLinear."""
     operands = [v for v in graph.operands(node) if v is not None and v.constant is None]
-    weight = graph.operand(node, 1) if node.is_op(*_PRODUCTS) else None
+    weight = graph.operand(node, 1) if node.is_op(*PRODUCTS) else None
     if weight is not None and weight.constant is not None:
         return False
     return bool(operands) and all(v.node.is_op("DequantizeLinear") for v in operands)
 
 
 def _is_product(graph: Graph, node: Node) -> bool:
-    return node.is_op(*_PRODUCTS) and _on_integers(graph, node)
+    return node.is_op(*PRODUCTS) and _on_integers(graph, node)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from optc.numerics.planned import find_choice
 from optc.numerics.written import written
-from optc.passes.quantized_layers import added_constant, remove_idle_pairs, unquantized
+from optc.passes.quantized_layers import added_constant, makers, remove_idle_pairs, unquantized
 from optc.rewrite.driver import remove_unused
 
 if TYPE_CHECKING:
@@ -55,16 +55,13 @@ class Restorer:
 
     def _restore_data(self, graph: Graph, node: Node) -> None:
         for index, value in enumerate(graph.operands(node)):
-            if value is not None and not self._needs_pair(graph, value):
-                _replace(graph, node, index, unquantized(graph, value))
+            if value is None or any(self._gives_integers(graph, m) for m in makers(graph, value)):
+                continue
+            _replace(graph, node, index, unquantized(graph, value))
 
-    def _needs_pair(self, graph: Graph, value: Value) -> bool:
-        """Whether a value comes from a product on integers that has no kernel giving floats."""
-        maker = unquantized(graph, value).node
-        if maker.is_op("Relu", "Clip"):
-            source = graph.operand(maker, 0)
-            maker = maker if source is None else source.node
-        spelled = written(graph, maker)
+    def _gives_integers(self, graph: Graph, node: Node) -> bool:
+        """Whether a node is a product on integers that has no kernel giving floats."""
+        spelled = written(graph, node)
         if spelled is None or not spelled.form.startswith("qdq") or spelled.output == "f32":
             return False
         choice = find_choice(self.table, self.capabilities, spelled, "f32")
