@@ -59,7 +59,17 @@ class QuantizeInt8Options(PassOptions):
     )
     placement: Literal["gain", "kernels"] = Field(
         default="gain",
-        description="gain: only what is predicted to be faster; kernels: all that has a kernel",
+        description="gain: what is predicted to be fastest; kernels: all that has a kernel",
+    )
+    coverage: float = Field(
+        default=0.9,
+        ge=0,
+        le=1,
+        description="share of the multiply-adds of a static model that `gain` brings on integers, "
+        "where that costs no more of the predicted saving than `forgo`; 0: what is fastest",
+    )
+    forgo: float = Field(
+        default=0.1, ge=0, le=1, description="share of the predicted saving for `coverage` to cost"
     )
     only: tuple[Selector, ...] = Field(
         default=(),

@@ -47,6 +47,21 @@ class Wishes:
     last: bool = True
 
 
+@dataclass(frozen=True)
+class Gain:
+    """What decides by predicted times.
+
+    Attributes:
+        prices: what operations cost.
+        coverage: share of the multiply-adds that is to be on integers, where `forgo` allows it.
+        forgo: share of the predicted saving that this may cost.
+    """
+
+    prices: Prices
+    coverage: float = 0.0
+    forgo: float = 0.0
+
+
 @dataclass
 class Plan:
     """What is to be computed on integers.
@@ -96,14 +111,14 @@ class Plan:
         return site is not None and key in site.operands
 
 
-def make_plan(graph: Graph, kernels: Kernels, wishes: Wishes, prices: Prices | None) -> Plan:
+def make_plan(graph: Graph, kernels: Kernels, wishes: Wishes, gain: Gain | None) -> Plan:
     """Decide about every operation of a top-level graph.
 
     Args:
         graph: the graph.
         kernels: what the runtime has.
         wishes: what the recipe says.
-        prices: what operations cost; None: everything that there is a kernel for is worth it.
+        gain: how predicted times decide; None: everything that there is a kernel for is worth it.
     """
     plan = Plan(graph)
     refused = unwanted(graph, wishes)
@@ -113,7 +128,7 @@ def make_plan(graph: Graph, kernels: Kernels, wishes: Wishes, prices: Prices | N
             plan.sites[node] = found
         else:
             plan.reasons[node] = found if isinstance(found, tuple) else (KERNEL, found)
-    why = _all_between(plan) if prices is None else _cut(plan, prices)
+    why = _all_between(plan) if gain is None else _cut(plan, gain)
     plan.reasons |= {node: (GAIN, why[node]) for node in plan.sites if not plan.takes(node)}
     return plan
 
@@ -177,9 +192,10 @@ def _all_between(plan: Plan) -> dict[Node, str]:
     return dict.fromkeys(plan.sites, "it does not lie between operations on integers")
 
 
-def _cut(plan: Plan, prices: Prices) -> dict[Node, str]:
+def _cut(plan: Plan, gain: Gain) -> dict[Node, str]:
     """Let the cheapest choice for the whole graph decide; why each site could lose."""
-    placement = Placement()
+    placement, prices = Placement(), gain.prices
+    work = {node: prices.work(plan.graph, node) for node in plan.graph.ordered()}
     why: dict[Node, str] = {}
     for node, known in list(plan.sites.items()):
         site = plan.sites[node] = _cheaper(plan.graph, known, prices)
@@ -189,7 +205,9 @@ def _cut(plan: Plan, prices: Prices) -> dict[Node, str]:
             del plan.sites[node]
             continue
         why[node] = _compared(*pair)
-        placement.operation(node, *pair, may_give_floats=site.may_give_floats)
+        placement.operation(
+            node, *pair, work=work[node], may_give_floats=site.may_give_floats
+        )
     makers = {site.result: node for node, site in plan.sites.items()}
     for value in _values(plan):
         quantize, dequantize = prices.conversion(plan.graph, value) or (_NEVER, _NEVER)
@@ -201,7 +219,7 @@ def _cut(plan: Plan, prices: Prices) -> dict[Node, str]:
         ]
         quantize += sum(prices.planar(plan.graph, user) for user in users if user is not None)
         placement.value(value, makers.get(value), users, quantize, dequantize)
-    plan.sides = placement.solve()
+    plan.sides = placement.cover(gain.coverage * sum(work.values()), gain.forgo)
     return why
 
 

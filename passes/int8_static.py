@@ -11,7 +11,7 @@ from optc.ir.shape_site import input_symbol, shape_of
 from optc.numerics.calibrate import Range, calibrate
 from optc.numerics.prices import Prices
 from optc.numerics.quantize import QuantParams, activation_params, with_its_ends
-from optc.passes.int8_plan import make_plan
+from optc.passes.int8_plan import Gain, make_plan
 from optc.passes.int8_sites import PRODUCTS, Kernels, Scheme, elements_of, is_float32
 from optc.passes.int8_write import WeightStyle, Writer
 from optc.passes.told_apart import told_apart
@@ -44,6 +44,8 @@ class Static:
         style: how weights are quantized.
         unify: operators with several operands whose scales are to be equal.
         priced: CPU and runtime to predict gains for; None: whatever has a kernel pays.
+        coverage: share of the multiply-adds that is to be on integers, where `forgo` allows it.
+        forgo: share of the predicted saving that this may cost.
     """
 
     observer: Observer
@@ -53,14 +55,17 @@ class Static:
     style: WeightStyle
     unify: frozenset[str]
     priced: tuple[Target, Runtime] | None
+    coverage: float
+    forgo: float
 
 
 def quantize_statically(graph: Graph, trace: Trace, job: Static) -> None:
     """Quantize what pays, and decide about every operation."""
-    prices = None
+    gain = None
     if job.priced is not None:
         prices = Prices(*job.priced, observed_sizes(graph, job.observer))
-    plan = make_plan(graph, job.kernels, job.wishes, prices)
+        gain = Gain(prices, job.coverage, job.forgo)
+    plan = make_plan(graph, job.kernels, job.wishes, gain)
     bound = _bound(plan)
     moved = {site.result for site in plan.chosen() if site.keeps_scale and plan.gives(site.node)}
     # What only moves data gives no number that its operand, of the same group, does not have.

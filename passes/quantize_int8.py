@@ -127,6 +127,8 @@ class QuantizeInt8(Pass):
             options.style,
             frozenset(options.unify),
             None if runtime is None else (context.described, runtime),
+            options.coverage,
+            options.forgo,
         )
         quantize_statically(graph, trace, job)
 

@@ -11,6 +11,13 @@ take integers and give floats: one for what it takes, one for what it gives.
     each user ──∞──▶ b ──dequantize──▶ maker       cut the other way round
 
 Among equally cheap choices the one with the fewest operations on integers is taken.
+
+**With a share of the work on integers.** Where every unit of work on floats is charged a fine, the
+minimum cut is the cheapest choice for the work that it has on integers, and that work grows with
+the fine (Everett, "Generalized Lagrange multiplier method", Operations Research 11, 1963). The
+least fine that is enough lies between two known choices, one with too little and one with enough:
+the fine at which both cost the same either gives one in between, or shows that there is none.
+
 Source: networkx.minimum_cut; the graph of a value with several users follows Lawler, "Cutsets and
 partitions of hypergraphs" (Networks 3, 1973).
 """
@@ -45,10 +52,20 @@ class Side:
     gives: bool
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """One choice for the whole graph: its sides on integers, picoseconds, work on integers."""
+
+    sides: frozenset[Side]
+    cost: int
+    work: int
+
+
 @dataclass
 class Placement:
     """Operations and the values between them; `solve` says which are computed on integers."""
 
+    _work: dict[Hashable, int] = field(default_factory=dict)
     _graph: nx.DiGraph[Hashable] = field(default_factory=nx.DiGraph)
     _splits: set[Hashable] = field(default_factory=set)
     _known: set[Hashable] = field(default_factory=set)
@@ -57,7 +74,13 @@ class Placement:
         self._graph.add_nodes_from([_FLOATS, _INTEGERS])
 
     def operation(
-        self, name: Hashable, floats: float, integers: float, *, may_give_floats: bool = False
+        self,
+        name: Hashable,
+        floats: float,
+        integers: float,
+        *,
+        work: int = 0,
+        may_give_floats: bool = False,
     ) -> None:
         """Add an operation that can be computed either way.
 
@@ -65,10 +88,13 @@ class Placement:
             name: the operation; what is not added is computed on floats.
             floats: seconds on floats.
             integers: seconds on integers.
+            work: what it counts for in `cover`, e.g. multiply-adds.
             may_give_floats: whether on integers it can give floats without a conversion.
         """
         takes = Side(name, gives=False)
         self._known.add(name)
+        if work:
+            self._work[takes] = work
         self._edge(takes, _INTEGERS, floats)
         self._edge(_FLOATS, takes, integers)
         if may_give_floats:
@@ -102,13 +128,55 @@ class Placement:
             self._graph.add_edge(user, down)
 
     def solve(self) -> frozenset[Side]:
-        """The sides that are on integers."""
-        _, (_, integers) = nx.minimum_cut(
-            self._graph, _FLOATS, _INTEGERS, flow_func=boykov_kolmogorov
+        """The sides that are on integers where the total is least."""
+        return self._best(0, 1).sides
+
+    def cover(self, work: float, forgo: float) -> frozenset[Side]:
+        """The sides on integers where so much work is and the total is least, if that is worth it.
+
+        Args:
+            work: what is to be on integers at least.
+            forgo: share of what the cheapest choice saves that this may cost.
+
+        Returns:
+            Those of the cheapest choice of all where no choice has so much work on integers, or it
+            costs more.
+        """
+        cheapest = self._best(0, 1)
+        if cheapest.work >= work:
+            return cheapest.sides
+        low, high = cheapest, self._best(self._total(), 1)
+        if high.work < work:
+            return cheapest.sides
+        while low.work < high.work:
+            middle = self._best(high.cost - low.cost, high.work - low.work)
+            if middle.work in (low.work, high.work):
+                break
+            low, high = (low, middle) if middle.work >= work else (middle, high)
+        saved = self._total() - cheapest.cost
+        return high.sides if high.cost - cheapest.cost <= forgo * saved else cheapest.sides
+
+    def _total(self) -> int:
+        """Picoseconds where all is on floats."""
+        return sum(rate for _, _, rate in self._graph.in_edges(_INTEGERS, data="capacity"))
+
+    def _best(self, fine: int, unit: int) -> _Choice:
+        """The cheapest choice where work on floats costs `fine` / `unit` picoseconds more each."""
+        fined = self._graph.copy()
+        for _, _, data in fined.edges(data=True):
+            if "capacity" in data:
+                data["capacity"] *= unit
+        for side, work in self._work.items():
+            fined.edges[side, _INTEGERS]["capacity"] += fine * work
+        value, (_, integers) = nx.minimum_cut(
+            fined, _FLOATS, _INTEGERS, flow_func=boykov_kolmogorov
         )
         found = {side for side in integers if isinstance(side, Side)}
         both = {Side(side.operation, gives=True) for side in found}
-        return frozenset(found | {side for side in both if side.operation not in self._splits})
+        sides = frozenset(found | {side for side in both if side.operation not in self._splits})
+        work = sum(count for side, count in self._work.items() if side in found)
+        fines = fine * (sum(self._work.values()) - work)
+        return _Choice(sides, (value - fines) // unit, work)
 
     def _gives(self, operation: Hashable) -> Hashable:
         if operation not in self._known:

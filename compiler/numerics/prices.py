@@ -101,6 +101,11 @@ class Prices:
                 cycles += _gathering(graph, node, elements, costs.indirect, always=gathers)
         return self._seconds(cycles, precision)
 
+    def work(self, graph: Graph, node: Node) -> int:
+        """Multiply-adds of an operation; 0 where it has none, or a size is not known."""
+        with sized(graph, node, self.sizes):
+            return macs(graph, node) or 0
+
     def planar(self, graph: Graph, node: Node) -> float:
         """Seconds that an operation on integers takes longer whose operand has just been quantized.
 
