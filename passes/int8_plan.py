@@ -71,12 +71,14 @@ class Plan:
         sites: by operation.
         sides: of sites that are on integers.
         reasons: of the operations that are not: what decided, and why.
+        covering: why the sites are on integers that would not be for their own sake.
     """
 
     graph: Graph
     sites: dict[Node, Site] = field(default_factory=dict)
     sides: frozenset[Side] = frozenset()
     reasons: dict[Node, tuple[str, str]] = field(default_factory=dict)
+    covering: dict[Node, str] = field(default_factory=dict)
 
     def takes(self, node: Node) -> bool:
         """Whether an operation takes integers."""
@@ -205,9 +207,7 @@ def _cut(plan: Plan, gain: Gain) -> dict[Node, str]:
             del plan.sites[node]
             continue
         why[node] = _compared(*pair)
-        placement.operation(
-            node, *pair, work=work[node], may_give_floats=site.may_give_floats
-        )
+        placement.operation(node, *pair, work=work[node], may_give_floats=site.may_give_floats)
     makers = {site.result: node for node, site in plan.sites.items()}
     for value in _values(plan):
         quantize, dequantize = prices.conversion(plan.graph, value) or (_NEVER, _NEVER)
@@ -219,7 +219,13 @@ def _cut(plan: Plan, gain: Gain) -> dict[Node, str]:
         ]
         quantize += sum(prices.planar(plan.graph, user) for user in users if user is not None)
         placement.value(value, makers.get(value), users, quantize, dequantize)
-    plan.sides = placement.cover(gain.coverage * sum(work.values()), gain.forgo)
+    goal = gain.coverage * sum(work.values())
+    plan.sides, others = placement.cover(goal, gain.forgo)
+    plan.covering = {
+        node: f"for {gain.coverage:.0%} of the multiply-adds on integers: {why[node]}"
+        for node in why
+        if Side(node, gives=False) in others
+    }
     return why
 
 

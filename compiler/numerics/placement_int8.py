@@ -131,7 +131,7 @@ class Placement:
         """The sides that are on integers where the total is least."""
         return self._best(0, 1).sides
 
-    def cover(self, work: float, forgo: float) -> frozenset[Side]:
+    def cover(self, work: float, forgo: float) -> tuple[frozenset[Side], frozenset[Side]]:
         """The sides on integers where so much work is and the total is least, if that is worth it.
 
         Args:
@@ -139,26 +139,36 @@ class Placement:
             forgo: share of what the cheapest choice saves that this may cost.
 
         Returns:
-            Those of the cheapest choice of all where no choice has so much work on integers, or it
-            costs more.
+            The sides on integers, and those of them that are not so in the cheapest choice of all.
+            Where no choice has so much work on integers, or it costs more, that is the cheapest.
         """
         cheapest = self._best(0, 1)
-        if cheapest.work >= work:
-            return cheapest.sides
-        low, high = cheapest, self._best(self._total(), 1)
+        enough = cheapest if cheapest.work >= work else self._enough(work, cheapest)
+        saved = self._total() - cheapest.cost
+        if enough is None or enough.cost - cheapest.cost > forgo * saved:
+            enough = cheapest
+        return enough.sides, enough.sides - cheapest.sides
+
+    def _enough(self, work: float, low: _Choice) -> _Choice | None:
+        """What is cheapest with a fine that is just enough; None if none is.
+
+        Args:
+            work: what is to be on integers at least.
+            low: a choice with less.
+        """
+        high = self._best(self._total(), 1)
         if high.work < work:
-            return cheapest.sides
-        while low.work < high.work:
+            return None
+        while True:
             middle = self._best(high.cost - low.cost, high.work - low.work)
             if middle.work in (low.work, high.work):
-                break
+                return high
             low, high = (low, middle) if middle.work >= work else (middle, high)
-        saved = self._total() - cheapest.cost
-        return high.sides if high.cost - cheapest.cost <= forgo * saved else cheapest.sides
 
     def _total(self) -> int:
         """Picoseconds where all is on floats."""
-        return sum(rate for _, _, rate in self._graph.in_edges(_INTEGERS, data="capacity"))
+        edges = self._graph.in_edges(_INTEGERS, data=True)
+        return sum(int(data["capacity"]) for _, _, data in edges)
 
     def _best(self, fine: int, unit: int) -> _Choice:
         """The cheapest choice where work on floats costs `fine` / `unit` picoseconds more each."""
@@ -176,7 +186,7 @@ class Placement:
         sides = frozenset(found | {side for side in both if side.operation not in self._splits})
         work = sum(count for side, count in self._work.items() if side in found)
         fines = fine * (sum(self._work.values()) - work)
-        return _Choice(sides, (value - fines) // unit, work)
+        return _Choice(sides, (int(value) - fines) // unit, work)
 
     def _gives(self, operation: Hashable) -> Hashable:
         if operation not in self._known:

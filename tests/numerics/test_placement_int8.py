@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import dataclass
 
 import pytest
 
@@ -58,42 +59,103 @@ def test_a_value_with_several_users_is_converted_once() -> None:
     assert {side.operation for side in placement.solve()} == {"a", "b", "c"}
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_no_choice_is_cheaper(seed: int) -> None:
-    rng = random.Random(seed)
-    count = rng.randint(1, 6)
-    prices = [(rng.randint(0, 9), rng.randint(0, 9)) for _ in range(count)]
-    split = [rng.random() < 0.4 for _ in range(count)]
-    values: list[tuple[int | None, list[int | None], int, int]] = []
-    for maker in (None, *range(count)):
-        later = range(count) if maker is None else range(maker + 1, count)
-        users: list[int | None] = [user for user in later if rng.random() < 0.5]
-        if rng.random() < 0.4:
-            users.append(None)
-        if users:
-            values.append((maker, users, rng.randint(0, 6), rng.randint(0, 6)))
+Values = list[tuple[int | None, list[int | None], int, int]]
 
-    def total(takes: tuple[bool, ...], gives: tuple[bool, ...]) -> float:
-        spent = sum(p[1] if t else p[0] for p, t in zip(prices, takes, strict=True))
-        for maker, users, up, down in values:
+
+@dataclass
+class Case:
+    """A seeded graph: prices on floats and on integers, and which operation may give floats."""
+
+    prices: list[tuple[int, int]]
+    split: list[bool]
+    values: Values
+    work: list[int]
+
+    @classmethod
+    def seeded(cls, seed: int) -> Case:
+        rng = random.Random(seed)
+        count = rng.randint(1, 6)
+        prices = [(rng.randint(0, 9), rng.randint(0, 9)) for _ in range(count)]
+        split = [rng.random() < 0.4 for _ in range(count)]
+        values: Values = []
+        for maker in (None, *range(count)):
+            later = range(count) if maker is None else range(maker + 1, count)
+            users: list[int | None] = [user for user in later if rng.random() < 0.5]
+            if rng.random() < 0.4:
+                users.append(None)
+            if users:
+                values.append((maker, users, rng.randint(0, 6), rng.randint(0, 6)))
+        return cls(prices, split, values, [rng.randint(0, 9) for _ in range(count)])
+
+    def placement(self) -> Placement:
+        found = Placement()
+        for index, (floats, integers) in enumerate(self.prices):
+            found.operation(
+                index,
+                floats,
+                integers,
+                work=self.work[index],
+                may_give_floats=self.split[index],
+            )
+        for index, (maker, users, up, down) in enumerate(self.values):
+            found.value(("value", index), maker, users, up, down)
+        return found
+
+    def choices(self) -> list[frozenset[Side]]:
+        numbers = range(len(self.prices))
+        return [
+            frozenset(Side(i, gives) for gives in (False, True) for i in numbers if c[gives][i])
+            for c in itertools.product(
+                itertools.product((False, True), repeat=len(numbers)), repeat=2
+            )
+            if all((g <= t) if s else (g == t) for t, g, s in zip(*c, self.split, strict=True))
+        ]
+
+    def total(self, sides: frozenset[Side]) -> int:
+        takes, gives = (
+            [Side(i, given) in sides for i in range(len(self.prices))] for given in (False, True)
+        )
+        spent = sum(p[1] if t else p[0] for p, t in zip(self.prices, takes, strict=True))
+        for maker, users, up, down in self.values:
             made = maker is not None and gives[maker]
             used = [user is not None and takes[user] for user in users]
             spent += up * (not made and any(used)) + down * (made and not all(used))
         return spent
 
-    choices = [
-        (takes, gives)
-        for takes in itertools.product((False, True), repeat=count)
-        for gives in itertools.product((False, True), repeat=count)
-        if all((g <= t) if s else (g == t) for t, g, s in zip(takes, gives, split, strict=True))
-    ]
+    def covered(self, sides: frozenset[Side]) -> int:
+        return sum(w for i, w in enumerate(self.work) if Side(i, gives=False) in sides)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_choice_is_cheaper(seed: int) -> None:
+    case = Case.seeded(seed)
+    found = case.placement().solve()
+    assert case.total(found) == min(case.total(choice) for choice in case.choices())
+
+
+@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_work_is_covered_where_that_costs_little_enough(seed: int, share: float) -> None:
+    """The choice covers enough, and none that covers as much is cheaper: or it is the cheapest."""
+    case = Case.seeded(seed)
+    goal, placement = share * sum(case.work), case.placement()
+    cheapest = placement.solve()
+    saved = case.total(frozenset()) - case.total(cheapest)
+    enough = [choice for choice in case.choices() if case.covered(choice) >= goal]
+    for forgo in (0.0, 0.3, 100.0):
+        found, others = placement.cover(goal, forgo)
+        assert others == found - cheapest
+        if not others:
+            continue
+        assert case.covered(found) >= goal > case.covered(cheapest)
+        as_much = [c for c in case.choices() if case.covered(c) >= case.covered(found)]
+        assert case.total(found) == min(map(case.total, as_much))
+        assert case.total(found) - case.total(cheapest) <= forgo * saved
+    if enough and saved:
+        assert case.covered(found) >= goal  # 100 times what is saved is enough for anything here
+
+
+def test_coverage_never_makes_slower_what_cannot_gain() -> None:
     placement = Placement()
-    for index, (floats, integers) in enumerate(prices):
-        placement.operation(index, floats, integers, may_give_floats=split[index])
-    for index, (maker, users, up, down) in enumerate(values):
-        placement.value(("value", index), maker, users, up, down)
-    sides = placement.solve()
-    found = tuple(
-        tuple(Side(index, gives) in sides for index in range(count)) for gives in (False, True)
-    )
-    assert total(found[0], found[1]) == min(total(*choice) for choice in choices)
+    placement.operation("a", floats=5, integers=6, work=1)
+    assert placement.cover(1, forgo=1.0) == (frozenset(), frozenset())
