@@ -180,8 +180,9 @@ def _decide(plan: Plan, trace: Trace, params: Mapping[Value, QuantParams]) -> No
             continue
         if node in plan.sites and plan.takes(node):
             site = plan.sites[node]
-            kernel = site.choice.kernel or "integer kernel"
-            reason = "; ".join([kernel, *filter(None, [plan.covering.get(node)])])
+            reason = site.choice.kernel or "integer kernel"
+            if node in plan.covering:
+                reason = f"{reason}; {plan.covering[node]}"
             trace.decided(_RULE, node, "int8", reason, _figures(plan, site, params))
         elif node in clamps and plan.gives(clamps[node].node):
             behind = clamps[node].node.label

@@ -136,7 +136,7 @@ class Placement:
 
         Args:
             work: what is to be on integers at least.
-            forgo: share of what the cheapest choice saves that this may cost.
+            forgo: share of what the cheapest choice saves that this may cost, at most 1.
 
         Returns:
             The sides on integers, and those of them that are not so in the cheapest choice of all.
@@ -150,12 +150,13 @@ class Placement:
         return enough.sides, enough.sides - cheapest.sides
 
     def _enough(self, work: float, low: _Choice) -> _Choice | None:
-        """What is cheapest with a fine that is just enough; None if none is.
+        """What is cheapest with a fine that is just enough; None where that costs too much.
 
         Args:
             work: what is to be on integers at least.
             low: a choice with less.
         """
+        # Work that no such fine brings on integers costs more than all that there is to save.
         high = self._best(self._total(), 1)
         if high.work < work:
             return None

@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import dataclass
+from fractions import Fraction
 
 import pytest
 
 from optc.numerics.placement_int8 import Placement, Side
 
 
-def both(*names: str) -> set[Side]:
-    return {Side(name, gives) for name in names for gives in (False, True)}
+def both(*names: str) -> frozenset[Side]:
+    return frozenset(Side(name, gives) for name in names for gives in (False, True))
 
 
 def test_a_chain_is_converted_at_its_ends_only() -> None:
@@ -133,29 +134,43 @@ def test_no_choice_is_cheaper(seed: int) -> None:
     assert case.total(found) == min(case.total(choice) for choice in case.choices())
 
 
+def hull(points: set[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Work and cost of the choices that are cheapest for some fine, from the cheapest of all on."""
+    found = [min(points, key=lambda p: (p[1], p[0]))]
+    while ahead := [p for p in points if p[0] > found[-1][0]]:
+        work, cost = found[-1]
+        found.append(min(ahead, key=lambda p: (Fraction(p[1] - cost, p[0] - work), -p[0])))
+    return found
+
+
 @pytest.mark.parametrize("seed", range(60))
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_work_is_covered_where_that_costs_little_enough(seed: int, share: float) -> None:
-    """The choice covers enough, and none that covers as much is cheaper: or it is the cheapest."""
+    """By the cheapest choice for a fine that is just enough, found among all choices."""
     case = Case.seeded(seed)
     goal, placement = share * sum(case.work), case.placement()
     cheapest = placement.solve()
     saved = case.total(frozenset()) - case.total(cheapest)
-    enough = [choice for choice in case.choices() if case.covered(choice) >= goal]
-    for forgo in (0.0, 0.3, 100.0):
+    known = hull({(case.covered(choice), case.total(choice)) for choice in case.choices()})
+    enough = next((point for point in known if point[0] >= goal), known[0])
+    for forgo in (0.0, 0.3, 1.0):
         found, others = placement.cover(goal, forgo)
         assert others == found - cheapest
-        if not others:
-            continue
-        assert case.covered(found) >= goal > case.covered(cheapest)
-        as_much = [c for c in case.choices() if case.covered(c) >= case.covered(found)]
-        assert case.total(found) == min(map(case.total, as_much))
-        assert case.total(found) - case.total(cheapest) <= forgo * saved
-    if enough and saved:
-        assert case.covered(found) >= goal  # 100 times what is saved is enough for anything here
+        expected = enough if enough[1] - known[0][1] <= forgo * saved else known[0]
+        assert (case.covered(found), case.total(found)) == expected
+
+
+def test_what_covers_is_found_for_exactly_what_it_costs() -> None:
+    placement = Placement()
+    placement.operation("fast", floats=20, integers=10, work=8)
+    placement.operation("slow", floats=4, integers=5, work=2)
+    assert placement.cover(8, forgo=0.0) == (both("fast"), both())
+    assert placement.cover(9, forgo=0.09) == (both("fast"), both())  # 1 of 10 is too much
+    assert placement.cover(9, forgo=0.1) == (both("fast", "slow"), both("slow"))
+    assert placement.cover(11, forgo=1.0) == (both("fast"), both())  # there is no more work
 
 
 def test_coverage_never_makes_slower_what_cannot_gain() -> None:
     placement = Placement()
     placement.operation("a", floats=5, integers=6, work=1)
-    assert placement.cover(1, forgo=1.0) == (frozenset(), frozenset())
+    assert placement.cover(1, forgo=1.0) == (both(), both())
